@@ -1,0 +1,1 @@
+//! The driver: picks the pipeline, runs passes, checks invariants, proves the artifact.

@@ -1,0 +1,1 @@
+//! Perplexity, KL divergence, agreement, latency, memory: every number carries its conditions.

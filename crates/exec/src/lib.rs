@@ -1,0 +1,1 @@
+//! The interpreter: forward with taps, backward, block by block, KV cache, generation.

@@ -1,0 +1,1 @@
+//! The coarse-op graph, its ops, the weight store and the invariants.

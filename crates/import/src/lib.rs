@@ -1,0 +1,1 @@
+//! Files to graph: Hugging Face folders and GGUF files, one decoder builder for every family.

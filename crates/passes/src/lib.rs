@@ -1,0 +1,1 @@
+//! One file per algorithm, its numeric core beside it.

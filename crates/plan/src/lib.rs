@@ -1,0 +1,1 @@
+//! Recipe, plan, budgets and journal: data only.

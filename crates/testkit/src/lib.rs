@@ -1,0 +1,1 @@
+//! Dev-only: tiny models, a golden loader, comparisons.
