@@ -1,1 +1,16 @@
 //! File formats: safetensors, GGUF, Hugging Face configs. Parse and write; bytes are hostile; knows no graph.
+//!
+//! Every reader maps its file and parses only the header, so opening costs no more than the list of tensors. Every
+//! length and count read from a file is checked against the file's size before anything is allocated. Every writer
+//! goes through [`atomic`]: a temporary name beside the target, sync, rename.
+
+pub mod atomic;
+mod error;
+pub mod gguf;
+pub mod hf;
+mod mapped;
+pub mod safetensors;
+mod stream;
+
+pub use error::InFile;
+pub use mapped::Mapped;

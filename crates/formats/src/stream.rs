@@ -1,0 +1,83 @@
+//! What the streaming writers share: every tensor's place is known up front, its bytes come later, in any order.
+
+use crate::atomic::{AtomicFile, TensorProblem, WriteError};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Files with a place for every tensor.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    target: PathBuf,
+    files: Vec<AtomicFile>,
+    slots: HashMap<String, Slot>,
+}
+
+/// Where a tensor's bytes go.
+#[derive(Debug)]
+struct Slot {
+    file: usize,
+    position: u64,
+    len: u64,
+    written: bool,
+}
+
+/// A tensor's place: name, offset from the end of the header, bytes.
+pub(crate) type Place<'a> = (&'a str, u64, u64);
+
+impl Stream {
+    /// No files yet; `target` is named in errors.
+    pub(crate) fn new(target: &Path) -> Stream {
+        Stream { target: target.to_owned(), files: vec![], slots: HashMap::new() }
+    }
+
+    /// Opens the next file: a header, then `data_len` bytes that hold `places`.
+    pub(crate) fn start(
+        &mut self,
+        path: &Path,
+        header: &[u8],
+        data_len: u64,
+        places: &[Place<'_>],
+    ) -> Result<(), WriteError> {
+        let start = header.len() as u64;
+        for &(name, offset, len) in places {
+            let slot = Slot { file: self.files.len(), position: start + offset, len, written: false };
+            if self.slots.insert(name.to_owned(), slot).is_some() {
+                return Err(tensor_error(path, name, TensorProblem::Duplicate));
+            }
+        }
+        let mut out = AtomicFile::create(path)?;
+        out.write(header)?;
+        out.set_len(start + data_len)?;
+        self.files.push(out);
+        Ok(())
+    }
+
+    /// Writes one tensor's bytes into its place.
+    pub(crate) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        let fail = |problem| Err(tensor_error(&self.target, name, problem));
+        let Some(slot) = self.slots.get_mut(name) else { return fail(TensorProblem::Unknown) };
+        if slot.written {
+            return fail(TensorProblem::Rewritten);
+        }
+        if slot.len != bytes.len() as u64 {
+            return fail(TensorProblem::Length { expected: slot.len, got: bytes.len() as u64 });
+        }
+        slot.written = true;
+        match self.files.get_mut(slot.file) {
+            Some(file) => file.write_at(slot.position, bytes),
+            None => fail(TensorProblem::Unknown),
+        }
+    }
+
+    /// Syncs and names the files. Fails where a tensor was never written.
+    pub(crate) fn finish(self) -> Result<(), WriteError> {
+        if let Some((name, _)) = self.slots.iter().find(|(_, slot)| !slot.written) {
+            return Err(tensor_error(&self.target, name, TensorProblem::Missing));
+        }
+        self.files.into_iter().try_for_each(AtomicFile::commit)
+    }
+}
+
+pub(crate) fn tensor_error(path: &Path, tensor: &str, problem: TensorProblem) -> WriteError {
+    WriteError::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), problem }
+}
