@@ -81,6 +81,18 @@ pub struct RopeConfig {
     pub factors: Option<Vec<f32>>,
     /// Uniform division of positions, 1 if none (Gemma 3's global layers).
     pub linear: f32,
+    /// What the model turns to beyond its original context (LongRoPE). Kept for exporters: what runs here are
+    /// `frequencies`, right up to that context.
+    pub long: Option<LongRope>,
+}
+
+/// The second set of factors of LongRoPE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LongRope {
+    /// Tokens up to which the first set holds.
+    pub original_context: usize,
+    /// Unscaled frequency over scaled one for each pair.
+    pub factors: Vec<f32>,
 }
 
 /// Over what queries and keys are normalised.

@@ -18,7 +18,7 @@ mod weights;
 
 pub use axes::{Axes, End, Link, Port, Relation};
 pub use check::GraphError;
-pub use decoder::{DecoderConfig, Experts, Layer, QkNorm, RopeConfig};
+pub use decoder::{DecoderConfig, Experts, Layer, LongRope, QkNorm, RopeConfig};
 pub use model::{Block, Body, Graph, Model, Node, NodeId, Value, ValueId};
 pub use ops::{Cost, Op, OpSpec, ShapeError};
 pub use patch::Patch;

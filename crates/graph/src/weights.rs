@@ -94,17 +94,22 @@ impl Weight {
 pub struct WeightStore {
     weights: Vec<Arc<Weight>>,
     by_name: HashMap<String, WeightId>,
+    by_place: HashMap<Place, WeightId>,
 }
 
 impl WeightStore {
     /// Adds a weight; a second one of the same name replaces the first and keeps its id.
     pub fn insert(&mut self, weight: Weight) -> WeightId {
         let next = WeightId(self.weights.len());
+        let place = weight.place;
         let id = *self.by_name.entry(weight.name.clone()).or_insert(next);
         if id == next {
             self.weights.push(Arc::new(weight));
         } else {
             self.weights[id.0] = Arc::new(weight);
+        }
+        if place.role != Role::Other {
+            self.by_place.entry(place).or_insert(id);
         }
         id
     }
@@ -121,7 +126,7 @@ impl WeightStore {
 
     /// The first weight at a place.
     pub fn at(&self, place: Place) -> Option<WeightId> {
-        self.iter().find(|(_, w)| w.place == place && place.role != Role::Other).map(|(id, _)| id)
+        self.by_place.get(&place).copied()
     }
 
     /// Replaces a weight's contents; the name stays.
