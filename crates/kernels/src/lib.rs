@@ -1,1 +1,47 @@
-//! Matrix products, attention, norms and activations, portable and per ISA, chosen at run time.
+//! The numeric kernels of the interpreter, over plain host slices.
+//!
+//! Everything is generic over [`Real`]: `f32` for work, `f64` so that gradients can be checked by finite differences.
+//! Buffers are row-major and contiguous unless a [`MatRef`] says otherwise. Kernels run on the current `rayon` pool, and
+//! give the same bytes at any number of threads. Vector instructions are chosen at run time. A kernel panics when the
+//! lengths it is given do not agree: callers have checked shapes long before.
+//!
+//! | what | forward | backward |
+//! |---|---|---|
+//! | matrix product | [`matmul`] | itself, on transposed views |
+//! | linear layer | [`linear`], [`linear_bf16`] | [`linear_grad_input`], [`linear_grad_weight`], [`linear_grad_bias`] |
+//! | attention | [`attention`](attention()) | [`attention_grad`] |
+//! | norms | [`rms_norm`], [`layer_norm`] | [`rms_norm_grad`], [`layer_norm_grad`] |
+//! | rotary embedding | [`rope`](rope()) forward | the same, backward |
+//! | activations | [`activate`], [`gated`] | [`activate_grad`], [`gated_grad`] |
+//! | softmax | [`softmax_rows`], [`log_softmax_rows`] | [`softmax_rows_grad`] |
+//! | losses | [`cross_entropy`], [`kl_divergence`] | [`cross_entropy_grad`], [`kl_divergence_grad`] |
+//! | optimizer | [`adamw`](adamw()) | – |
+//! | elementwise | [`add`], [`add_assign`], [`mul`], [`scale`], [`sum_squares`] | themselves |
+//!
+//! Gradients take a [`Write`]: replace what the buffer holds, or add to it.
+
+mod activation;
+mod adamw;
+mod attention;
+mod bf16;
+mod elementwise;
+mod loss;
+mod matmul;
+mod norm;
+mod parallel;
+mod real;
+mod rope;
+mod simd;
+mod softmax;
+
+pub use activation::{Activation, activate, activate_grad, gated, gated_grad};
+pub use adamw::{AdamW, adamw};
+pub use attention::{Attention, AttentionSaved, attention, attention_grad};
+pub use bf16::{BF16_TOLERANCE, Bf16Choice, Bf16Path, PackedBf16, bf16_path, linear_bf16, linear_bf16_once};
+pub use elementwise::{add, add_assign, mul, scale, sum_squares};
+pub use loss::{IGNORE, cross_entropy, cross_entropy_grad, kl_divergence, kl_divergence_grad};
+pub use matmul::{MatMut, MatRef, Write, linear, linear_grad_bias, linear_grad_input, linear_grad_weight, matmul};
+pub use norm::{layer_norm, layer_norm_grad, rms_norm, rms_norm_grad};
+pub use real::Real;
+pub use rope::{RopeShape, Rotation, rope, rope_tables};
+pub use softmax::{log_softmax_rows, softmax_rows, softmax_rows_grad};
