@@ -1,9 +1,9 @@
 //! A file as a slice of bytes, paged in as it is read.
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 /// A read-only mapped file.
@@ -24,6 +24,17 @@ impl Mapped {
         // SIGBUS, as for every program that maps files; our writers never change a file under its final name.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Mapped { path: path.to_owned(), map })
+    }
+
+    /// Gives the pages of a range back to the system; the next read pages them in again. A pass that streams through
+    /// a model larger than memory stays small with it.
+    pub fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if range.start < range.end && range.end <= self.map.len() {
+            // SAFETY: the map is read-only and backed by a file, so pages that are dropped come back with the same
+            // bytes. Failing changes nothing: the pages stay.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        }
     }
 
     /// Where the file is.
