@@ -1,1 +1,28 @@
 //! Recipe, plan, budgets and journal: data only.
+//!
+//! Three values carry a run: the [`Recipe`] (what is asked for) is resolved against a model into a [`Plan`] (every
+//! decision, with its predicted bytes, memory and time), and carrying that out leaves a [`Journal`] (what was done,
+//! measured). What evaluation measures ([`Comparison`], [`Perplexity`], [`Latency`]) is here too, because journals and
+//! reports hold it. No I/O.
+
+mod cost;
+mod journal;
+mod measure;
+mod names;
+mod pattern;
+mod plan;
+pub mod preset;
+mod recipe;
+mod resolve;
+mod units;
+
+pub use cost::{CostModel, Prediction, Setting};
+pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
+pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
+pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
+pub use pattern::Pattern;
+pub use plan::{Plan, PlannedTensor, RoleSummary};
+pub use preset::{Preset, UnknownPreset};
+pub use recipe::{Container, Goal, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
+pub use resolve::{PlanError, resolve};
+pub use units::{Bpw, Bytes, UnitError};

@@ -1,0 +1,146 @@
+//! What a plan will take, predicted: exact bytes, and estimates of memory and time.
+//!
+//! Time: every weight costs nanoseconds that depend on its encoding, measured on the machine at hand by whoever makes
+//! the [`CostModel`]; the proof costs two runs of the model over its text; the source is read three times (to encode,
+//! to measure errors, to hash).
+//! Memory: what the program itself holds, plus what the larger of the two phases needs. Encoding holds a stretch of
+//! rows per thread, or a whole tensor where an encoding has several parts. The proof holds one decoder layer of
+//! weights, the activations of one window, and a stretch of logits, of both models.
+
+use crate::PlannedTensor;
+use crate::names::encoding_name;
+use crate::units::Bytes;
+use codec::Encoding;
+use graph::{Model, Size};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Rates of one machine, for the estimates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostModel {
+    /// Nanoseconds to encode one weight on one thread, by encoding.
+    pub encode_ns: BTreeMap<String, f64>,
+    /// Nanoseconds to decode one weight on one thread.
+    pub decode_ns: f64,
+    /// Multiply–accumulates per second of one thread.
+    pub macs_per_second: f64,
+    /// Bytes per second that files are written and read at.
+    pub file_bytes_per_second: f64,
+}
+
+/// One thread of a server processor of 2023 (Intel Sapphire Rapids, 2.0–3.5 GHz), for want of a measurement.
+impl Default for CostModel {
+    fn default() -> CostModel {
+        CostModel { encode_ns: BTreeMap::new(), decode_ns: 1.0, macs_per_second: 4e10, file_bytes_per_second: 5e8 }
+    }
+}
+
+impl CostModel {
+    /// Nanoseconds for one weight. Encodings that were not measured: searches are slow, plain rounding is not.
+    fn encode(&self, encoding: &Encoding) -> f64 {
+        let unmeasured = match encoding {
+            Encoding::Plain(_) => 1.0,
+            Encoding::Packed(_) => 3.0,
+            Encoding::Block(format) if format.codec().block_len() == 256 => 40.0,
+            Encoding::Block(_) => 5.0,
+        };
+        self.encode_ns.get(&encoding_name(encoding)).copied().unwrap_or(unmeasured)
+    }
+}
+
+/// What a plan depends on beside its model and recipe.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// Threads.
+    pub threads: usize,
+    /// Bytes of the artifact that are not weights: metadata, tokenizer.
+    pub overhead: u64,
+    /// Tokens that the proof runs both models over; 0 for none.
+    pub proof_tokens: usize,
+    /// Tokens of a window of the proof.
+    pub context: usize,
+    /// Rates of the machine.
+    pub costs: &'a CostModel,
+}
+
+/// What a plan will take. Bytes of weights are exact, the rest are estimates.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Prediction {
+    /// Bytes of the artifact.
+    pub artifact: Bytes,
+    /// Free bytes that the output's file system must have.
+    pub disk: Bytes,
+    /// Peak resident memory.
+    pub memory: Bytes,
+    /// Seconds until the artifact is written.
+    pub encode_seconds: f64,
+    /// Seconds until it is proven.
+    pub proof_seconds: f64,
+}
+
+impl Prediction {
+    /// Seconds of the whole run.
+    pub fn seconds(&self) -> f64 {
+        self.encode_seconds + self.proof_seconds
+    }
+}
+
+/// Bytes that the program holds before it does anything.
+const BASE: u64 = 24 << 20;
+/// Numbers of a stretch of rows.
+const STRETCH: u64 = 1 << 20;
+
+pub(crate) fn predict(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> Prediction {
+    let artifact = setting.overhead + tensors.iter().map(|t| t.bytes_after).sum::<u64>();
+    Prediction {
+        artifact: Bytes(artifact),
+        disk: Bytes(artifact + (1 << 20)),
+        memory: Bytes(BASE + 6 * setting.overhead + encode_memory(tensors, setting).max(proof_memory(model, setting))),
+        encode_seconds: encode_seconds(tensors, setting),
+        proof_seconds: proof_seconds(model, tensors, setting),
+    }
+}
+
+fn encode_memory(tensors: &[PlannedTensor], setting: &Setting<'_>) -> u64 {
+    let one = |t: &PlannedTensor| match (t.from, t.to) {
+        (Encoding::Packed(_), _) | (_, Encoding::Packed(_)) => t.elements() * 4 + t.bytes_after + t.bytes_before,
+        _ => t.elements().min(STRETCH) * 8,
+    };
+    tensors.iter().map(one).max().unwrap_or(0) * setting.threads as u64
+}
+
+/// One layer's weights in f32, twice over while they are decoded, the activations of a window, a stretch of logits.
+fn proof_memory(model: &Model, setting: &Setting<'_>) -> u64 {
+    let Some(config) = model.decoder().filter(|_| setting.proof_tokens > 0) else { return 0 };
+    let mut layers = vec![0; config.layers.len()];
+    for (_, weight) in model.weights.iter() {
+        if let Some(sum) = weight.place.layer.and_then(|l| layers.get_mut(l)) {
+            *sum += weight.elements() as u64 * 4;
+        }
+    }
+    let width = (config.hidden * 4 + config.ffn * 3 + config.heads * config.head_dim * 4) as u64;
+    let head = (config.vocab * config.hidden) as u64 * 4;
+    let largest = layers.into_iter().max().unwrap_or(0).max(head);
+    largest * 2 + setting.context as u64 * (width + config.vocab as u64) * 4
+}
+
+fn encode_seconds(tensors: &[PlannedTensor], setting: &Setting<'_>) -> f64 {
+    let changed = |t: &&PlannedTensor| t.from != t.to;
+    let ns: f64 = tensors.iter().filter(changed).map(|t| t.elements() as f64 * setting.costs.encode(&t.to)).sum();
+    let bytes: u64 = tensors.iter().map(|t| t.bytes_before + t.bytes_after).sum();
+    ns * 1e-9 / setting.threads.max(1) as f64 + bytes as f64 / setting.costs.file_bytes_per_second
+}
+
+/// Errors are measured by reading source and artifact once; then both models run.
+fn proof_seconds(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> f64 {
+    let costs = setting.costs;
+    let elements: u64 = tensors.iter().map(PlannedTensor::elements).sum();
+    let bytes: u64 = tensors.iter().map(|t| 2 * t.bytes_before + t.bytes_after).sum();
+    let window = Size { batch: 1, tokens: setting.context };
+    let macs = model.graph().map_or(0, |graph| graph.cost(&model.weights, window).macs) as f64;
+    let windows = setting.proof_tokens as f64 / setting.context.max(1) as f64;
+    let decode = 2.0 * elements as f64 * costs.decode_ns * 1e-9;
+    (decode + 2.0 * macs * windows / costs.macs_per_second) / setting.threads.max(1) as f64
+        + bytes as f64 / costs.file_bytes_per_second
+}

@@ -1,0 +1,251 @@
+//! What the user asks for: a TOML file in which every unknown field is an error.
+//!
+//! ```toml
+//! preset = "q4_k_m"             # or target = "4.5bpw", or max-size = "300MB"
+//!
+//! [[rule]]                      # later rules win
+//! match = "re:.*down_proj.*"    # a weight's name, a role, or re: and a regular expression
+//! encoding = "q6_k"
+//!
+//! [output]
+//! format = "gguf"
+//! split-size = "2GB"
+//!
+//! [proof]
+//! min-top1 = 0.9
+//! ```
+
+use crate::measure::Comparison;
+use crate::names::{meant, nearest, serde_encoding};
+use crate::units::{Bpw, Bytes};
+use crate::{Pattern, Preset};
+use codec::Encoding;
+use serde::{Deserialize, Serialize};
+
+/// Why a recipe is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum RecipeError {
+    #[error("the recipe is not valid: {message}{}", meant(suggestion))]
+    Toml { message: String, suggestion: Option<String> },
+    #[error("the recipe asks for `{0}` and `{1}`; keep one of them")]
+    TwoGoals(&'static str, &'static str),
+    #[error("the recipe asks for nothing; give `preset`, `target`, `max-size` or a `[[rule]]`")]
+    Nothing,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct Recipe {
+    /// What all weights follow.
+    pub goal: Goal,
+    /// Exceptions from it; a later one wins over an earlier one.
+    pub rules: Vec<Rule>,
+    /// What is written.
+    pub output: Output,
+    /// How it is proven.
+    pub proof: ProofSpec,
+}
+
+/// What all weights follow where no rule says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// A named mix.
+    Preset(Preset),
+    /// The best mix of at most so many bits per weight.
+    Bpw(Bpw),
+    /// The best mix of at most so many bytes.
+    Size(Bytes),
+    /// Everything stays as it is.
+    Keep,
+}
+
+/// An exception: weights that match get this encoding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    /// Which weights.
+    #[serde(rename = "match")]
+    pub pattern: Pattern,
+    /// What they become.
+    #[serde(with = "serde_encoding")]
+    pub encoding: Encoding,
+}
+
+/// A kind of artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Container {
+    /// One or more GGUF files.
+    Gguf,
+    /// A Hugging Face folder with `quantization_config`.
+    CompressedTensors,
+    /// A Hugging Face folder of plain numbers.
+    Safetensors,
+}
+
+impl std::fmt::Display for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Container::Gguf => "gguf",
+            Container::CompressedTensors => "compressed-tensors",
+            Container::Safetensors => "safetensors",
+        })
+    }
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Output {
+    /// Kind of artifact; the preset's own where none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Container>,
+    /// No file larger than this, where one tensor is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_size: Option<Bytes>,
+}
+
+/// How the artifact is proven.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ProofSpec {
+    /// A file of evaluation text; the text that comes with the program where none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Tokens of a window; the shorter of 512 and what the model was made for, where none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
+    /// Tokens of the text to use; all where none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
+    /// The run fails where a smaller share of tokens has the same most probable next token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_top1: Option<f64>,
+    /// The run fails where the mean divergence is larger, in nats per token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_kld: Option<f64>,
+    /// The run fails where perplexity grows by a larger share: 0.05 is five per cent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ppl_increase: Option<f64>,
+}
+
+/// A bound that was not kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{bound} is {required}, measured {measured:.4}")]
+pub struct Violation {
+    /// Name of the bound, as recipes spell it.
+    pub bound: String,
+    /// What was asked for.
+    pub required: f64,
+    /// What came.
+    pub measured: f64,
+}
+
+impl ProofSpec {
+    /// Whether any bound is set.
+    pub fn gated(&self) -> bool {
+        self.min_top1.is_some() || self.max_kld.is_some() || self.max_ppl_increase.is_some()
+    }
+
+    /// The bounds that a measurement does not keep. One that is not a number keeps none.
+    pub fn violations(&self, measured: &Comparison) -> Vec<Violation> {
+        let top1 =
+            ("min-top1", self.min_top1, measured.top1.value, measured.top1.value >= self.min_top1.unwrap_or(0.0));
+        let most = |name, bound: Option<f64>, value: f64| (name, bound, value, value <= bound.unwrap_or(f64::INFINITY));
+        [
+            top1,
+            most("max-kld", self.max_kld, measured.kld.mean.value),
+            most("max-ppl-increase", self.max_ppl_increase, measured.ppl_increase.value),
+        ]
+        .into_iter()
+        .filter(|(.., kept)| !kept)
+        .filter_map(|(bound, required, measured, _)| {
+            Some(Violation { bound: bound.into(), required: required?, measured })
+        })
+        .collect()
+    }
+}
+
+/// A recipe as it is written.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<Preset>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Bpw>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_size: Option<Bytes>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rule: Vec<Rule>,
+    output: Output,
+    proof: ProofSpec,
+}
+
+impl TryFrom<Written> for Recipe {
+    type Error = RecipeError;
+
+    fn try_from(w: Written) -> Result<Recipe, RecipeError> {
+        let goals: Vec<(&str, Goal)> = [
+            w.preset.map(|p| ("preset", Goal::Preset(p))),
+            w.target.map(|t| ("target", Goal::Bpw(t))),
+            w.max_size.map(|s| ("max-size", Goal::Size(s))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let goal = match goals[..] {
+            [(_, goal)] => goal,
+            [(a, _), (b, _), ..] => return Err(RecipeError::TwoGoals(a, b)),
+            [] if w.rule.is_empty() && w.output.format.is_none() => return Err(RecipeError::Nothing),
+            [] => Goal::Keep,
+        };
+        Ok(Recipe { goal, rules: w.rule, output: w.output, proof: w.proof })
+    }
+}
+
+impl From<Recipe> for Written {
+    fn from(recipe: Recipe) -> Written {
+        let mut written =
+            Written { rule: recipe.rules, output: recipe.output, proof: recipe.proof, ..Written::default() };
+        match recipe.goal {
+            Goal::Preset(preset) => written.preset = Some(preset),
+            Goal::Bpw(target) => written.target = Some(target),
+            Goal::Size(size) => written.max_size = Some(size),
+            Goal::Keep => {}
+        }
+        written
+    }
+}
+
+impl Recipe {
+    /// Everything follows one goal.
+    pub fn new(goal: Goal) -> Recipe {
+        Recipe { goal, rules: Vec::new(), output: Output::default(), proof: ProofSpec::default() }
+    }
+
+    /// Reads a recipe from TOML.
+    pub fn parse(text: &str) -> Result<Recipe, RecipeError> {
+        toml::from_str(text).map_err(|e| {
+            let message = e.to_string().trim_end().to_owned();
+            RecipeError::Toml { suggestion: field_suggestion(e.message()), message }
+        })
+    }
+
+    /// The recipe as TOML; [`Recipe::parse`] reads it back.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What was meant by an unknown field or word. Serde's message lists the wrong one, then the right ones, in backticks.
+pub(crate) fn field_suggestion(message: &str) -> Option<String> {
+    if !message.starts_with("unknown ") {
+        return None;
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let wrong = quoted.next()?;
+    nearest(wrong, quoted).map(str::to_owned)
+}

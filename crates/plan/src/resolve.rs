@@ -1,0 +1,181 @@
+//! From a recipe to a plan: what every weight becomes, or why that cannot be.
+
+use crate::cost::{self, Setting};
+use crate::names::meant;
+use crate::preset::{Facts, Mix, Pack, Preset};
+use crate::units::Bytes;
+use crate::{Container, Goal, Plan, PlannedTensor, Recipe, encoding_name};
+use codec::{CodecError, Dtype, Encoding};
+use graph::{Model, Weight};
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PlanError {
+    #[error("the rule `{pattern}` matches no weight{}; `tinier inspect` lists their names", meant(suggestion))]
+    NothingMatched { pattern: String, suggestion: Option<String> },
+    #[error("nothing to do: no weight would change under `{mix}`")]
+    NothingChanges { mix: String },
+    #[error("weight `{tensor}`: {why}")]
+    DoesNotFit { tensor: String, why: CodecError },
+    #[error(
+        "weight `{tensor}` would be {encoding}, which a {container} artifact cannot hold; take another encoding or output format"
+    )]
+    Container { tensor: String, encoding: String, container: Container },
+    #[error("the preset `{preset}` makes {makes} artifacts, the recipe's output is {asked}; change one of them")]
+    PresetContainer { preset: Preset, makes: Container, asked: Container },
+    #[error("no output format: the recipe has no preset to follow; give `format` under `[output]`")]
+    NoContainer,
+    #[error(
+        "a budget of {asked} is too small: the smallest preset, `{preset}`, needs {needs} ({bpw:.2} bits per weight)"
+    )]
+    Budget { asked: String, preset: Preset, needs: Bytes, bpw: f64 },
+    #[error("no preset that chooses by size makes {0} artifacts; give a preset")]
+    NoLadder(Container),
+    #[error("the plan is not valid: {message}{note}")]
+    Unreadable { message: String, note: String },
+    #[error("the plan names the weight `{tensor}`, which the model does not have")]
+    Stray { tensor: String },
+    #[error("the plan does not say what becomes of weight `{tensor}`")]
+    Missing { tensor: String },
+    #[error("the plan was made for another model: weight `{tensor}` has another shape or encoding there")]
+    OtherModel { tensor: String },
+}
+
+/// Presets in falling quality, for a size to choose among. Each is the best of its size in llama.cpp's published
+/// tables; the older types (`Q5_1`, `Q4_0`, …) are larger than better ones, and the ternary ones are for models that
+/// were trained as such.
+const GGUF_LADDER: [Mix; 12] = [
+    Mix::F32,
+    Mix::BF16,
+    Mix::Q8_0,
+    Mix::Q6_K,
+    Mix::Q5_K_M,
+    Mix::Q5_K_S,
+    Mix::Q4_K_M,
+    Mix::Q4_K_S,
+    Mix::IQ4_XS,
+    Mix::Q3_K_M,
+    Mix::Q3_K_S,
+    Mix::Q2_K,
+];
+const PACK_LADDER: [Pack; 2] = [Pack::W8A16, Pack::W4A16];
+
+/// Resolves a recipe for a model.
+pub fn resolve(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    check_rules(model, recipe)?;
+    match recipe.goal {
+        Goal::Keep => plan(model, recipe, None, setting),
+        Goal::Preset(preset) => plan(model, recipe, Some(preset), setting),
+        Goal::Bpw(bpw) => within(model, recipe, bpw.0 * model.parameters() as f64 / 8.0, &bpw.to_string(), setting),
+        Goal::Size(size) => within(model, recipe, size.0 as f64, &size.to_string(), setting),
+    }
+}
+
+/// The first preset of the ladder whose artifact is small enough.
+fn within(model: &Model, recipe: &Recipe, bytes: f64, asked: &str, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    let mut smallest: Option<(Preset, Plan)> = None;
+    let container = recipe.output.format.unwrap_or(Container::Gguf);
+    for preset in ladder(container) {
+        let plan = match plan(model, recipe, Some(preset), setting) {
+            Err(PlanError::NothingChanges { .. }) => continue,
+            plan => plan?,
+        };
+        if plan.prediction.artifact.0 as f64 <= bytes {
+            return Ok(plan);
+        }
+        if smallest.as_ref().is_none_or(|(_, s)| plan.prediction.artifact < s.prediction.artifact) {
+            smallest = Some((preset, plan));
+        }
+    }
+    let (preset, plan) = smallest.ok_or(PlanError::NoLadder(container))?;
+    Err(PlanError::Budget { asked: asked.into(), preset, needs: plan.prediction.artifact, bpw: plan.bpw() })
+}
+
+fn ladder(container: Container) -> Vec<Preset> {
+    match container {
+        Container::Gguf => GGUF_LADDER.map(Preset::Mix).to_vec(),
+        Container::CompressedTensors => PACK_LADDER.map(Preset::Pack).to_vec(),
+        Container::Safetensors => Vec::new(),
+    }
+}
+
+fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    let container = container(recipe, preset)?;
+    let facts = model.decoder().map(Facts::of).unwrap_or_default();
+    let mut tensors = Vec::with_capacity(model.weights.len());
+    for (_, weight) in model.weights.iter() {
+        let (to, reason) = decide(recipe, preset, &facts, weight);
+        let tensor = PlannedTensor::new(weight, to, reason)?;
+        check_container(container, &tensor)?;
+        tensors.push(tensor);
+    }
+    let mix = preset.map_or("keep", Preset::name).to_owned();
+    if container != Container::Gguf && tensors.iter().all(|t| t.from == t.to) {
+        return Err(PlanError::NothingChanges { mix });
+    }
+    let prediction = cost::predict(model, &tensors, setting);
+    let parameters = model.parameters() as u64;
+    Ok(Plan { container, mix, parameters, prediction, recipe: recipe.clone(), tensors })
+}
+
+/// The last rule that matches, else the preset, else what the weight is.
+fn decide(recipe: &Recipe, preset: Option<Preset>, facts: &Facts, weight: &Weight) -> (Encoding, String) {
+    if let Some(rule) = recipe.rules.iter().rev().find(|r| applies(r, weight)) {
+        return (rule.encoding, format!("rule {}", rule.pattern));
+    }
+    let Some(preset) = preset else { return keep(recipe, facts, weight) };
+    let to = preset.encoding(facts, weight);
+    let kept = if to == weight.encoding { "kept by preset" } else { "preset" };
+    (to, format!("{kept} {preset}"))
+}
+
+/// What a weight is; but GGUF's readers want vectors, norms and routers as f32.
+fn keep(recipe: &Recipe, facts: &Facts, weight: &Weight) -> (Encoding, String) {
+    let f32 = Encoding::Plain(Dtype::F32);
+    let plain = matches!(weight.encoding, Encoding::Plain(_));
+    if recipe.output.format == Some(Container::Gguf) && plain && Mix::BF16.encoding(facts, weight) == f32 {
+        return (f32, "f32, as readers of GGUF want it".into());
+    }
+    (weight.encoding, "kept".into())
+}
+
+/// A regular expression or a role means matrices; only its full name means a vector, when the encoding has blocks.
+fn applies(rule: &crate::Rule, weight: &Weight) -> bool {
+    let plain = matches!(rule.encoding, Encoding::Plain(_));
+    rule.pattern.matches(weight) && (plain || weight.shape.len() > 1 || rule.pattern.is_name_of(weight))
+}
+
+/// Every rule must match something.
+fn check_rules(model: &Model, recipe: &Recipe) -> Result<(), PlanError> {
+    let idle = |r: &&crate::Rule| !model.weights.iter().any(|(_, w)| applies(r, w));
+    let Some(rule) = recipe.rules.iter().find(idle) else { return Ok(()) };
+    let pattern = rule.pattern.to_string();
+    let names = model.weights.iter().flat_map(|(_, w)| [w.name.as_str(), w.place.role.name()]);
+    let suggestion = crate::nearest(&pattern, names).map(str::to_owned);
+    Err(PlanError::NothingMatched { pattern, suggestion })
+}
+
+fn container(recipe: &Recipe, preset: Option<Preset>) -> Result<Container, PlanError> {
+    match (recipe.output.format, preset) {
+        (Some(asked), Some(preset)) if preset.container() != asked => {
+            Err(PlanError::PresetContainer { preset, makes: preset.container(), asked })
+        }
+        (Some(asked), _) => Ok(asked),
+        (None, Some(preset)) => Ok(preset.container()),
+        (None, None) => Err(PlanError::NoContainer),
+    }
+}
+
+/// Block formats belong in GGUF, packed ones in compressed-tensors, plain numbers anywhere.
+pub(crate) fn check_container(container: Container, tensor: &PlannedTensor) -> Result<(), PlanError> {
+    let holds = match tensor.to {
+        Encoding::Plain(_) => true,
+        Encoding::Block(_) => container == Container::Gguf,
+        Encoding::Packed(_) => container == Container::CompressedTensors,
+    };
+    if holds {
+        return Ok(());
+    }
+    Err(PlanError::Container { tensor: tensor.name.clone(), encoding: encoding_name(&tensor.to), container })
+}
