@@ -68,6 +68,8 @@ pub enum CodecError {
     NotFinite { encoding: String, index: usize, value: f32 },
     #[error("{encoding} does not encode, it only decodes")]
     DecodeOnly { encoding: String },
+    #[error("{encoding}: importance of column {index} is {value}; it must be finite and not negative")]
+    Importance { encoding: String, index: usize, value: f32 },
     #[error("{encoding} refuses to encode without importance weights")]
     NeedsImportance { encoding: String },
 }

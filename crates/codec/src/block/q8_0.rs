@@ -1,12 +1,15 @@
 //! Q8_0: 32 numbers as `f16` scale and 32 signed bytes (34 bytes, 8.5 bits per weight).
 //!
+//! `x = d·q`, the largest magnitude at ±127. Codes here are `q + 128`.
+//!
 //! Source: ggml, `quantize_row_q8_0_ref`.
 
-use super::BlockCodec;
+use super::fields::{check_f16, read_f16, write_f16};
+use super::search::{extreme, truncate};
+use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
 
 const LEN: usize = 32;
-const BYTES: usize = 2 + LEN;
 
 /// See the module.
 pub struct Q8_0;
@@ -17,32 +20,36 @@ impl BlockCodec for Q8_0 {
     }
 
     fn block_bytes(&self) -> usize {
-        BYTES
+        2 + LEN
     }
 
-    fn encode_row(&self, x: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
-        for (x, out) in x.as_chunks::<LEN>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
-            let amax = x.iter().fold(0f32, |m, v| m.max(v.abs()));
-            let d = amax / 127.0;
-            let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-            out[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
-            for (q, v) in out[2..].iter_mut().zip(x) {
-                *q = (v * id).round() as i8 as u8;
-            }
+    fn encode_block(&self, x: &[f32], _: Option<Importance<'_>>, out: &mut [u8]) {
+        let d = extreme(x).1 / 127.0;
+        let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
+        write_f16(out, 0, f16::from_f32(d));
+        for (q, v) in out[2..].iter_mut().zip(x) {
+            *q = truncate((v * inverse).round()) as u8;
         }
     }
 
-    fn decode_row(&self, bytes: &[u8], out: &mut [f32]) {
-        for (b, out) in bytes.as_chunks::<BYTES>().0.iter().zip(out.as_chunks_mut::<LEN>().0) {
-            let d = f16::from_le_bytes([b[0], b[1]]).to_f32();
-            for (y, q) in out.iter_mut().zip(&b[2..]) {
-                *y = d * f32::from(*q as i8);
-            }
+    fn pack(&self, codes: &[u8], block: &mut [u8]) {
+        for (q, code) in block[2..].iter_mut().zip(codes) {
+            *q = code ^ 0x80;
         }
+    }
+
+    fn unpack(&self, block: &[u8], codes: &mut [u8]) {
+        for (q, code) in block[2..].iter().zip(codes) {
+            *code = q ^ 0x80;
+        }
+    }
+
+    fn grid(&self, block: &[u8]) -> Grid {
+        let levels = Levels::Integers { first: -128, count: 256 };
+        Grid::new(levels, LEN, 1, |_| Step::linear(read_f16(block, 0).to_f32()))
     }
 
     fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        let d = f16::from_le_bytes([block[0], block[1]]);
-        (!d.is_finite()).then_some("scale is not finite")
+        check_f16(block, &[0])
     }
 }
