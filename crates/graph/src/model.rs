@@ -158,6 +158,7 @@ impl Graph {
 
 /// What a model is beside its weights.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one per model")]
 pub enum Body {
     /// A decoder language model, built from its configuration: one input of ids, one output of logits.
     Decoder {

@@ -33,7 +33,7 @@ impl OpSpec for Attention {
         if got != [q, kv, kv] {
             return wrong(format!("queries, keys and values are {got:?} wide, expected {:?}", [q, kv, kv]));
         }
-        if self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             return wrong(format!("{} heads cannot share {} key heads", self.heads, self.kv_heads));
         }
         Ok(vec![inputs[0].clone()])
