@@ -2,6 +2,7 @@
 
 use crate::{BlockFormat, Dtype, Packed};
 use std::fmt;
+use std::str::FromStr;
 
 /// How a matrix of numbers lies in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,9 +38,9 @@ pub struct PartSpec {
 }
 
 impl PartSpec {
-    /// Bytes of the part.
+    /// Bytes of the part; `usize::MAX` where that overflows, which no buffer reaches.
     pub fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bytes()
+        self.shape.iter().fold(self.dtype.bytes(), |bytes, n| bytes.saturating_mul(*n))
     }
 }
 
@@ -58,6 +59,11 @@ pub struct Part {
 pub enum CodecError {
     #[error("{encoding} needs rows whose length is a multiple of {multiple}, got {cols}")]
     Columns { encoding: String, multiple: usize, cols: usize },
+    #[error(
+        "{encoding} needs rows whose length is a multiple of {group}, got {cols}: \
+         take a group size that divides {cols}, or one scale per channel"
+    )]
+    Group { encoding: String, group: usize, cols: usize },
     #[error("{encoding}: part `{part}` has {got} bytes, expected {expected}")]
     Length { encoding: String, part: &'static str, expected: usize, got: usize },
     #[error("{encoding}: part `{part}` is missing")]
@@ -72,6 +78,12 @@ pub enum CodecError {
     Importance { encoding: String, index: usize, value: f32 },
     #[error("{encoding} refuses to encode without importance weights")]
     NeedsImportance { encoding: String },
+    #[error(
+        "no encoding is called `{name}`: there are plain types (f32, f16, bf16), ggml's block formats ({}) and packed \
+         ones (such as int4-g128, int4-g128-asym, int8-channel, fp8-channel, mxfp4-g32, nvfp4-g16)",
+        BlockFormat::ALL.map(BlockFormat::name).join(", ")
+    )]
+    Unknown { name: String },
 }
 
 impl Encoding {
@@ -105,12 +117,13 @@ impl Encoding {
                 let row = format.row_bytes(matrix.cols)?;
                 let spec = PartSpec { suffix: "weight", dtype: Dtype::U8, shape: vec![matrix.rows, row] };
                 let mut bytes = vec![0; spec.bytes()];
-                for (x, out) in matrix.data.chunks_exact(matrix.cols).zip(bytes.chunks_exact_mut(row)) {
+                let (cols, stride) = (matrix.cols.max(1), row.max(1));
+                for (x, out) in matrix.data.chunks_exact(cols).zip(bytes.chunks_exact_mut(stride)) {
                     format.encode_row(x, importance, out)?;
                 }
                 Ok(vec![Part { spec, bytes }])
             }
-            Encoding::Packed(packed) => packed.encode(matrix),
+            Encoding::Packed(packed) => packed.encode(matrix, None),
         }
     }
 
@@ -121,7 +134,55 @@ impl Encoding {
         cols: usize,
         part: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Result<Vec<f32>, CodecError> {
+        self.check_lengths(rows, cols, &part)?;
+        let bytes = |suffix| part(suffix).unwrap_or_default();
         let mut out = vec![0.0; rows * cols];
+        match self {
+            Encoding::Plain(dtype) => crate::block::plain::decode(*dtype, bytes("weight"), &mut out),
+            Encoding::Block(format) => {
+                let row = format.row_bytes(cols)?;
+                for (b, y) in bytes("weight").chunks_exact(row.max(1)).zip(out.chunks_exact_mut(cols.max(1))) {
+                    format.decode_row(b, y);
+                }
+            }
+            Encoding::Packed(packed) => packed.decode(rows, cols, &bytes, &mut out)?,
+        }
+        Ok(out)
+    }
+
+    /// Checks that the parts of a `rows × cols` matrix are there, as long as they must be, and what an encoder could
+    /// have written: scales finite, codes legal. Plain numbers must be finite.
+    pub fn validate<'a>(
+        &self,
+        rows: usize,
+        cols: usize,
+        part: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Result<(), CodecError> {
+        self.check_lengths(rows, cols, &part)?;
+        let bytes = |suffix| part(suffix).unwrap_or_default();
+        match self {
+            Encoding::Plain(dtype) => {
+                let mut value = [0.0];
+                for (index, b) in bytes("weight").chunks_exact(dtype.bytes()).enumerate() {
+                    crate::block::plain::decode(*dtype, b, &mut value);
+                    if !value[0].is_finite() {
+                        let index = index % cols.max(1);
+                        return Err(CodecError::NotFinite { encoding: self.to_string(), index, value: value[0] });
+                    }
+                }
+                Ok(())
+            }
+            Encoding::Block(format) => format.validate(bytes("weight")),
+            Encoding::Packed(packed) => packed.validate(rows, cols, &bytes),
+        }
+    }
+
+    fn check_lengths<'a>(
+        &self,
+        rows: usize,
+        cols: usize,
+        part: &impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Result<(), CodecError> {
         for spec in self.parts(rows, cols)? {
             let bytes = part(spec.suffix)
                 .ok_or_else(|| CodecError::Missing { encoding: self.to_string(), part: spec.suffix })?;
@@ -134,25 +195,35 @@ impl Encoding {
                 });
             }
         }
-        let bytes = |suffix| part(suffix).unwrap_or_default();
-        match self {
-            Encoding::Plain(dtype) => crate::block::plain::decode(*dtype, bytes("weight"), &mut out),
-            Encoding::Block(format) => {
-                let row = format.row_bytes(cols)?;
-                for (b, y) in bytes("weight").chunks_exact(row).zip(out.chunks_exact_mut(cols)) {
-                    format.decode_row(b, y);
-                }
-            }
-            Encoding::Packed(packed) => packed.decode(rows, cols, &bytes, &mut out),
-        }
-        Ok(out)
+        Ok(())
+    }
+}
+
+/// The inverse of [`Display`](fmt::Display), for the encodings that a recipe may ask for.
+impl FromStr for Encoding {
+    type Err = CodecError;
+
+    fn from_str(name: &str) -> Result<Self, CodecError> {
+        let lower = name.to_ascii_lowercase();
+        let plain = match lower.as_str() {
+            "f32" => Some(Dtype::F32),
+            "f16" => Some(Dtype::F16),
+            "bf16" => Some(Dtype::BF16),
+            _ => None,
+        };
+        let block = || BlockFormat::ALL.into_iter().find(|format| format.name() == lower);
+        plain
+            .map(Encoding::Plain)
+            .or_else(|| block().map(Encoding::Block))
+            .or_else(|| lower.parse().ok().map(Encoding::Packed))
+            .ok_or_else(|| CodecError::Unknown { name: name.to_owned() })
     }
 }
 
 impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Encoding::Plain(dtype) => write!(f, "{dtype}"),
+            Encoding::Plain(dtype) => f.write_str(&dtype.name().to_ascii_lowercase()),
             Encoding::Block(format) => write!(f, "{format}"),
             Encoding::Packed(packed) => write!(f, "{packed}"),
         }
