@@ -18,7 +18,7 @@ struct Slot {
     file: usize,
     position: u64,
     len: u64,
-    written: bool,
+    written: u64,
 }
 
 /// A tensor's place: name, offset from the end of the header, bytes.
@@ -40,7 +40,7 @@ impl Stream {
     ) -> Result<(), WriteError> {
         let start = header.len() as u64;
         for &(name, offset, len) in places {
-            let slot = Slot { file: self.files.len(), position: start + offset, len, written: false };
+            let slot = Slot { file: self.files.len(), position: start + offset, len, written: 0 };
             if self.slots.insert(name.to_owned(), slot).is_some() {
                 return Err(tensor_error(path, name, TensorProblem::Duplicate));
             }
@@ -54,25 +54,41 @@ impl Stream {
 
     /// Writes one tensor's bytes into its place.
     pub(crate) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        match self.slots.get(name) {
+            Some(slot) if slot.written > 0 => Err(tensor_error(&self.target, name, TensorProblem::Rewritten)),
+            Some(slot) if slot.len != bytes.len() as u64 => Err(self.length_error(name, slot.len, bytes)),
+            _ => self.append(name, bytes),
+        }
+    }
+
+    /// Writes the next bytes of a tensor, after those written before.
+    pub(crate) fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
         let fail = |problem| Err(tensor_error(&self.target, name, problem));
         let Some(slot) = self.slots.get_mut(name) else { return fail(TensorProblem::Unknown) };
-        if slot.written {
-            return fail(TensorProblem::Rewritten);
+        let (begin, end) = (slot.written, slot.written.saturating_add(bytes.len() as u64));
+        if end > slot.len {
+            return fail(TensorProblem::Length { expected: slot.len, got: end });
         }
-        if slot.len != bytes.len() as u64 {
-            return fail(TensorProblem::Length { expected: slot.len, got: bytes.len() as u64 });
-        }
-        slot.written = true;
+        slot.written = end;
         match self.files.get_mut(slot.file) {
-            Some(file) => file.write_at(slot.position, bytes),
+            Some(file) => file.write_at(slot.position + begin, bytes),
             None => fail(TensorProblem::Unknown),
         }
     }
 
+    fn length_error(&self, name: &str, expected: u64, bytes: &[u8]) -> WriteError {
+        tensor_error(&self.target, name, TensorProblem::Length { expected, got: bytes.len() as u64 })
+    }
+
     /// Syncs and names the files. Fails where a tensor was never written.
     pub(crate) fn finish(self) -> Result<(), WriteError> {
-        if let Some((name, _)) = self.slots.iter().find(|(_, slot)| !slot.written) {
-            return Err(tensor_error(&self.target, name, TensorProblem::Missing));
+        for (name, slot) in &self.slots {
+            let (expected, got) = (slot.len, slot.written);
+            match got {
+                _ if got == expected => (),
+                0 => return Err(tensor_error(&self.target, name, TensorProblem::Missing)),
+                _ => return Err(tensor_error(&self.target, name, TensorProblem::Length { expected, got })),
+            }
         }
         self.files.into_iter().try_for_each(AtomicFile::commit)
     }

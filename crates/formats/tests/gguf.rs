@@ -100,7 +100,11 @@ fn write(path: &Path, keys: &Metadata, tensors: &[TensorSpec], max: u64) {
         _ => Writer::split(path, keys, tensors, max).unwrap(),
     };
     for t in tensors {
-        writer.write(&t.name, &pattern(len(t))).unwrap();
+        // Large ones in pieces.
+        match pattern(len(t)) {
+            bytes if bytes.len() < 100 => writer.write(&t.name, &bytes).unwrap(),
+            bytes => bytes.chunks(99).for_each(|piece| writer.append(&t.name, piece).unwrap()),
+        }
     }
     writer.finish().unwrap();
 }
@@ -163,7 +167,7 @@ fn writer_refuses_what_ggml_would() {
         assert!(e.contains(what), "{e}");
     };
     refuse(spec("w", Q8_0, &[2, 33]), "multiples of 32");
-    refuse(spec("w", Encoding::Plain(Dtype::Bool), &[2]), "cannot be stored as BOOL");
+    refuse(spec("w", Encoding::Plain(Dtype::Bool), &[2]), "cannot be stored as");
     refuse(spec(&"w".repeat(64), F32, &[2]), "63 bytes");
     refuse(spec("w", F32, &[1; 5]), "four dimensions");
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is left behind");

@@ -135,7 +135,11 @@ fn writer_holds_the_caller_to_its_word() {
     let mut writer = start();
     writer.write("a", &[0; 8]).unwrap();
     says(writer.write("a", &[0; 8]).unwrap_err(), "written twice");
+    says(writer.append("a", &[0]).unwrap_err(), "`a` has 9 bytes, 8 were announced");
     drop(writer);
+    let mut half = start();
+    half.append("a", &[0; 4]).unwrap();
+    says(half.finish().unwrap_err(), "`a` has 4 bytes, 8 were announced");
     let twice = [tensors[0].clone(), tensors[0].clone()];
     says(Writer::file(&path, &twice).unwrap_err(), "announced twice");
     let huge = [spec("h", Dtype::F32, &[usize::MAX, 2])];

@@ -65,6 +65,11 @@ impl Writer {
         self.0.write(name, bytes)
     }
 
+    /// Writes the next of a tensor's bytes: a tensor may come in pieces, in order.
+    pub fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        self.0.append(name, bytes)
+    }
+
     /// Syncs and names the files. Fails where a tensor was never written.
     pub fn finish(self) -> Result<(), WriteError> {
         self.0.finish()

@@ -56,6 +56,11 @@ impl Writer {
         self.stream.write(name, bytes)
     }
 
+    /// Writes the next of a tensor's bytes: a tensor may come in pieces, in order.
+    pub fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        self.stream.append(name, bytes)
+    }
+
     /// Syncs and names the files, the index last. Fails where a tensor was never written.
     pub fn finish(self) -> Result<(), WriteError> {
         self.stream.finish()?;
