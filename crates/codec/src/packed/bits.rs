@@ -14,7 +14,7 @@ pub fn pack(bits: u32, codes: &[u8], out: &mut [u8]) {
     with_width(bits, Pack { codes, out });
 }
 
-/// Unpacks as many codes of `bits` bits (1 ≤ `bits` ≤ 8) as `codes` holds; bytes that are absent read as zero.
+/// Unpacks as many codes of `bits` bits (1 ≤ `bits` ≤ 8) as `codes` holds; `bytes` has at least as many.
 pub fn unpack(bits: u32, bytes: &[u8], codes: &mut [u8]) {
     with_width(bits, Unpack { bytes, codes });
 }
@@ -73,18 +73,24 @@ struct Unpack<'a> {
 
 impl PerWidth for Unpack<'_> {
     fn run<const BITS: usize>(self) {
-        let mut groups = self.bytes.chunks(BITS);
-        for codes in self.codes.chunks_mut(8) {
+        let whole = (self.codes.len() / 8).min(self.bytes.len() / BITS);
+        let (eights, codes) = self.codes.split_at_mut(whole * 8);
+        let (full, bytes) = self.bytes.split_at(whole * BITS);
+        for (codes, bytes) in eights.as_chunks_mut::<8>().0.iter_mut().zip(full.as_chunks::<BITS>().0) {
             let mut word = [0; 8];
-            if let Some(bytes) = groups.next() {
-                word[..bytes.len()].copy_from_slice(bytes);
-            }
-            let word = u64::from_le_bytes(word);
-            for (i, c) in codes.iter_mut().enumerate() {
-                *c = (word >> (i * BITS)) as u8 & (0xff >> (8 - BITS));
-            }
+            word[..BITS].copy_from_slice(bytes);
+            *codes = split::<BITS>(word);
         }
+        let mut word = [0; 8];
+        word.iter_mut().zip(bytes).for_each(|(w, b)| *w = *b);
+        codes.iter_mut().zip(split::<BITS>(word)).for_each(|(c, s)| *c = s);
     }
+}
+
+/// Eight codes from the bytes of one little-endian number.
+fn split<const BITS: usize>(word: [u8; 8]) -> [u8; 8] {
+    let word = u64::from_le_bytes(word);
+    std::array::from_fn(|i| (word >> (i * BITS)) as u8 & (0xff >> (8 - BITS)))
 }
 
 #[cfg(test)]
