@@ -51,6 +51,9 @@ pub struct PlannedTensor {
     pub bytes_after: u64,
     /// Why it becomes that.
     pub reason: String,
+    /// What the preset gives to longer rows, where these are no multiple of its blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_fallback")]
+    pub instead_of: Option<Encoding>,
 }
 
 impl PlannedTensor {
@@ -68,6 +71,7 @@ impl PlannedTensor {
             bytes_before: bytes(weight.encoding)?,
             bytes_after: bytes(to)?,
             reason,
+            instead_of: None,
         })
     }
 
@@ -157,12 +161,26 @@ impl Plan {
             if old.shape != weight.shape || old.from != weight.encoding {
                 return Err(PlanError::OtherModel { tensor: old.name });
             }
-            let tensor = PlannedTensor::new(weight, old.to, old.reason)?;
+            let instead_of = old.instead_of;
+            let tensor = PlannedTensor { instead_of, ..PlannedTensor::new(weight, old.to, old.reason)? };
             crate::resolve::check_container(self.container, &tensor)?;
             self.tensors.push(tensor);
         }
         self.parameters = model.parameters() as u64;
         self.prediction = cost::predict(model, &self.tensors, setting);
         Ok(self)
+    }
+}
+
+mod serde_fallback {
+    use super::*;
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(encoding: &Option<Encoding>, s: S) -> Result<S::Ok, S::Error> {
+        encoding.as_ref().map(crate::encoding_name).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Encoding>, D::Error> {
+        Option::<String>::deserialize(d)?.map(|name| crate::encoding(&name).map_err(D::Error::custom)).transpose()
     }
 }

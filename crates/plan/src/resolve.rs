@@ -12,7 +12,7 @@ use graph::{Model, Weight};
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum PlanError {
-    #[error("the rule `{pattern}` matches no weight{}; `tinier inspect` lists their names", meant(suggestion))]
+    #[error("the rule `{pattern}` matches no weight (`tinier inspect` lists them){}", meant(suggestion))]
     NothingMatched { pattern: String, suggestion: Option<String> },
     #[error("nothing to do: no weight would change under `{mix}`")]
     NothingChanges { mix: String },
@@ -105,8 +105,7 @@ fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Settin
     let facts = model.decoder().map(Facts::of).unwrap_or_default();
     let mut tensors = Vec::with_capacity(model.weights.len());
     for (_, weight) in model.weights.iter() {
-        let (to, reason) = decide(recipe, preset, &facts, weight);
-        let tensor = PlannedTensor::new(weight, to, reason)?;
+        let tensor = decide(recipe, preset, &facts, weight)?;
         check_container(container, &tensor)?;
         tensors.push(tensor);
     }
@@ -120,14 +119,28 @@ fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Settin
 }
 
 /// The last rule that matches, else the preset, else what the weight is.
-fn decide(recipe: &Recipe, preset: Option<Preset>, facts: &Facts, weight: &Weight) -> (Encoding, String) {
+fn decide(recipe: &Recipe, preset: Option<Preset>, facts: &Facts, weight: &Weight) -> Result<PlannedTensor, PlanError> {
     if let Some(rule) = recipe.rules.iter().rev().find(|r| applies(r, weight)) {
-        return (rule.encoding, format!("rule {}", rule.pattern));
+        return PlannedTensor::new(weight, rule.encoding, format!("rule {}", rule.pattern));
     }
-    let Some(preset) = preset else { return keep(recipe, facts, weight) };
+    let Some(preset) = preset else {
+        let (to, reason) = keep(recipe, facts, weight);
+        return PlannedTensor::new(weight, to, reason);
+    };
     let to = preset.encoding(facts, weight);
     let kept = if to == weight.encoding { "kept by preset" } else { "preset" };
-    (to, format!("{kept} {preset}"))
+    let ideal = preset.encoding(facts, &with_long_rows(weight));
+    let tensor = PlannedTensor::new(weight, to, format!("{kept} {preset}"))?;
+    Ok(PlannedTensor { instead_of: (ideal != to).then_some(ideal), ..tensor })
+}
+
+/// The weight, if its rows were a multiple of every block.
+fn with_long_rows(weight: &Weight) -> Weight {
+    let mut weight = weight.clone();
+    if let Some(cols) = weight.shape.last_mut() {
+        *cols = 256;
+    }
+    weight
 }
 
 /// What a weight is; but GGUF's readers want vectors, norms and routers as f32.
