@@ -7,6 +7,7 @@
 //! Source: <https://huggingface.co/docs/transformers/main_classes/configuration>.
 
 mod node;
+mod packed;
 mod problem;
 pub mod quantization;
 mod rope;

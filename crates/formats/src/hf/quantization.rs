@@ -87,6 +87,9 @@ pub struct QuantizationArgs {
     /// Order in which columns were quantized; `group` comes with a `weight_g_idx` tensor.
     #[serde(default)]
     pub actorder: Option<Value>,
+    /// The type that scales are rounded to (`torch.uint8` for E8M0), where it is not the model's.
+    #[serde(default)]
+    pub scale_dtype: Option<String>,
 }
 
 /// Integer or float.
@@ -139,6 +142,7 @@ impl QuantizationArgs {
             block_structure: None,
             dynamic: Value::Bool(false),
             actorder: None,
+            scale_dtype: None,
         }
     }
 
@@ -156,7 +160,7 @@ impl QuantizationArgs {
         json!({
             "num_bits": self.num_bits, "type": self.kind, "symmetric": self.symmetric, "group_size": self.group_size,
             "strategy": self.strategy(), "block_structure": self.block_structure, "dynamic": self.dynamic,
-            "actorder": self.actorder, "scale_dtype": null, "zp_dtype": null,
+            "actorder": self.actorder, "scale_dtype": self.scale_dtype, "zp_dtype": null,
             "observer": if self.dynamic == json!(true) { Value::Null } else { json!("memoryless_minmax") },
             "observer_kwargs": {},
         })
