@@ -80,6 +80,11 @@ impl Stream {
         tensor_error(&self.target, name, TensorProblem::Length { expected, got: bytes.len() as u64 })
     }
 
+    /// The names that the files will have.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(AtomicFile::target)
+    }
+
     /// Syncs and names the files. Fails where a tensor was never written.
     pub(crate) fn finish(self) -> Result<(), WriteError> {
         for (name, slot) in &self.slots {

@@ -70,6 +70,11 @@ impl Writer {
         self.0.append(name, bytes)
     }
 
+    /// The names that the files will have, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.paths()
+    }
+
     /// Syncs and names the files. Fails where a tensor was never written.
     pub fn finish(self) -> Result<(), WriteError> {
         self.0.finish()

@@ -61,6 +61,11 @@ impl Writer {
         self.stream.append(name, bytes)
     }
 
+    /// The names that the files with tensors will have, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.stream.paths()
+    }
+
     /// Syncs and names the files, the index last. Fails where a tensor was never written.
     pub fn finish(self) -> Result<(), WriteError> {
         self.stream.finish()?;
