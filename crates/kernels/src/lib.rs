@@ -13,6 +13,7 @@
 //! | norms | [`rms_norm`], [`layer_norm`] | [`rms_norm_grad`], [`layer_norm_grad`] |
 //! | rotary embedding | [`rope`](rope()) forward | the same, backward |
 //! | activations | [`activate`], [`gated`] | [`activate_grad`], [`gated_grad`] |
+//! | soft cap | [`soft_cap`](soft_cap()) | [`soft_cap_grad`] |
 //! | softmax | [`softmax_rows`], [`log_softmax_rows`] | [`softmax_rows_grad`] |
 //! | losses | [`cross_entropy`], [`kl_divergence`] | [`cross_entropy_grad`], [`kl_divergence_grad`] |
 //! | optimizer | [`adamw`](adamw()) | – |
@@ -32,6 +33,7 @@ mod parallel;
 mod real;
 mod rope;
 mod simd;
+mod soft_cap;
 mod softmax;
 
 pub use activation::{Activation, activate, activate_grad, gated, gated_grad};
@@ -44,4 +46,5 @@ pub use matmul::{MatMut, MatRef, Write, linear, linear_grad_bias, linear_grad_in
 pub use norm::{layer_norm, layer_norm_grad, rms_norm, rms_norm_grad};
 pub use real::Real;
 pub use rope::{RopeShape, Rotation, rope, rope_tables};
+pub use soft_cap::{soft_cap, soft_cap_grad};
 pub use softmax::{log_softmax_rows, softmax_rows, softmax_rows_grad};
