@@ -1,0 +1,64 @@
+//! A function of each number. Backward: `dx = dy · f′(x)`; the soft cap's slope is `1 − (y / cap)²`.
+
+use super::Rule;
+use crate::backward::Backward;
+use crate::forward::Forward;
+use crate::{Data, Error, Scalar};
+use graph::ops::Activation;
+use kernels::Write;
+
+/// What computes an activation.
+pub(crate) enum Function {
+    /// A kernel that can also gate.
+    Gate(kernels::Activation),
+    /// The soft cap, with its cap.
+    SoftCap(f32),
+}
+
+impl From<Activation> for Function {
+    fn from(activation: Activation) -> Function {
+        match activation {
+            Activation::Silu => Function::Gate(kernels::Activation::Silu),
+            Activation::Gelu => Function::Gate(kernels::Activation::Gelu),
+            Activation::GeluTanh => Function::Gate(kernels::Activation::GeluTanh),
+            Activation::Relu => Function::Gate(kernels::Activation::Relu),
+            Activation::SoftCap(cap) => Function::SoftCap(cap),
+        }
+    }
+}
+
+/// `y = f(x)`.
+pub(crate) fn apply<R: Scalar>(activation: Activation, x: &[R], y: &mut [R]) {
+    match activation.into() {
+        Function::Gate(function) => kernels::activate(function, x, y),
+        Function::SoftCap(cap) => kernels::soft_cap(R::from_f32(cap), x, y),
+    }
+}
+
+/// `dx (+)= dy · f′(x)`.
+pub(crate) fn apply_grad<R: Scalar>(activation: Activation, x: &[R], dy: &[R], dx: &mut [R], write: Write) {
+    match activation.into() {
+        Function::Gate(function) => kernels::activate_grad(function, x, dy, dx, write),
+        Function::SoftCap(cap) => kernels::soft_cap_grad(R::from_f32(cap), x, dy, dx, write),
+    }
+}
+
+impl<R: Scalar> Rule<R> for Activation {
+    fn forward(&self, cx: &mut Forward<'_, R>) -> Result<Vec<Data<R>>, Error> {
+        let x = cx.float(0)?;
+        let mut y = cx.pool.tensor(x.shape().to_vec());
+        apply(*self, x.data(), y.data_mut());
+        Ok(vec![y.into()])
+    }
+
+    fn backward(&self, cx: &mut Backward<'_, R>) -> Result<(), Error> {
+        let (x, dy) = (cx.input(0)?, cx.grad(0)?);
+        cx.into_input(0, x.shape(), |dx, write| apply_grad(*self, x.data(), dy.data(), dx, write));
+        cx.recycle(dy);
+        Ok(())
+    }
+
+    fn keeps_input(&self, _input: usize) -> bool {
+        true
+    }
+}
