@@ -1,0 +1,265 @@
+//! What can be typed. Nothing here reads a file.
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use plan::{Bpw, Bytes, Container, Preset};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  bad input, or the system refused
+  2  the command line makes no sense
+  3  done, but a bound such as --min-top1 was not kept: no artifact is left
+  4  `verify` found the artifact broken
+  130  interrupted";
+
+/// Makes trained models smaller and proves what was lost.
+#[derive(Debug, Parser)]
+#[command(name = "tinier", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true, help_heading = "Common")]
+    pub json: bool,
+    /// Threads to use [default: all processors]
+    #[arg(long, global = true, value_name = "N", help_heading = "Common")]
+    pub threads: Option<usize>,
+    /// Refuse plans that need more memory, and keep fewer weights decoded [for example: 1GiB]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Common")]
+    pub max_memory: Option<Bytes>,
+    /// Seed of everything drawn
+    #[arg(long, global = true, default_value_t = 0, value_name = "N", help_heading = "Common")]
+    pub seed: u64,
+    /// No progress bars
+    #[arg(long, short, global = true, help_heading = "Common")]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a model is: architecture, tensors, sizes
+    Inspect(Inspect),
+    /// Show what compressing would do to every tensor, and what it would take
+    Plan(PlanArgs),
+    /// Compress a model, reopen the artifact and measure what was lost
+    Compress(Compress),
+    /// Measure perplexity, divergence from another model, or latency
+    Eval(Eval),
+    /// Check an artifact: structure always, quality where its source is given
+    Verify(Verify),
+    /// Generate text
+    Run(Run),
+    /// Train a decoder and its tokenizer from a recipe
+    Train(Train),
+    /// Turn a JSON report into an HTML page
+    Report(ReportArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// The model that a command works on.
+#[derive(Args, Clone, Debug)]
+pub struct Source {
+    /// Hugging Face folder, GGUF file, or a model id such as Qwen/Qwen3-0.6B [default: the model shipped with tinier]
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Inspect {
+    #[command(flatten)]
+    pub source: Source,
+    /// List every tensor
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print the graph
+    #[arg(long)]
+    pub graph: bool,
+}
+
+/// How much smaller, and in which form.
+#[derive(Args, Clone, Debug)]
+pub struct Goal {
+    /// A named mix: q4_k_m, q8_0, w4a16, … [default: q4_k_m]
+    #[arg(long, short, group = "goal")]
+    pub preset: Option<Preset>,
+    /// The best mix of at most so many bits per weight [for example: 4.5bpw]
+    #[arg(long, group = "goal", value_name = "BPW")]
+    pub target: Option<Bpw>,
+    /// The best mix of at most so many bytes [for example: 300MB]
+    #[arg(long, group = "goal", value_name = "SIZE")]
+    pub max_size: Option<Bytes>,
+    /// A recipe in TOML
+    #[arg(long, short, group = "goal", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub recipe: Option<PathBuf>,
+    /// A plan that `tinier plan --output` wrote, perhaps edited
+    #[arg(long, group = "goal", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub plan: Option<PathBuf>,
+    /// gguf, compressed-tensors or safetensors [default: the mix's own]
+    #[arg(long, value_name = "FORMAT", value_parser = container)]
+    pub format: Option<Container>,
+    /// Split the artifact into files of at most this size
+    #[arg(long, value_name = "SIZE")]
+    pub split_size: Option<Bytes>,
+}
+
+fn container(word: &str) -> Result<Container, String> {
+    match word {
+        "gguf" => Ok(Container::Gguf),
+        "compressed-tensors" => Ok(Container::CompressedTensors),
+        "safetensors" => Ok(Container::Safetensors),
+        _ => Err("expected gguf, compressed-tensors or safetensors".into()),
+    }
+}
+
+/// Text to measure on, and how.
+#[derive(Args, Clone, Debug)]
+pub struct Text {
+    /// Evaluation text [default: sampled from the source model itself]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text: Option<PathBuf>,
+    /// Tokens of a window [default: 512, or the model's own if shorter]
+    #[arg(long, value_name = "N")]
+    pub context: Option<usize>,
+    /// Use at most so many tokens of the text
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<usize>,
+}
+
+/// Bounds that the artifact must keep.
+#[derive(Args, Clone, Debug)]
+pub struct Gates {
+    /// Fail where a smaller share of tokens keeps its most probable next token
+    #[arg(long, value_name = "SHARE")]
+    pub min_top1: Option<f64>,
+    /// Fail where mean KL divergence is larger, in nats per token
+    #[arg(long, value_name = "NATS")]
+    pub max_kld: Option<f64>,
+    /// Fail where perplexity grows by a larger share: 0.05 is five per cent
+    #[arg(long, value_name = "SHARE")]
+    pub max_ppl_increase: Option<f64>,
+}
+
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub goal: Goal,
+    /// Write the plan as TOML, to be edited and run with `compress --plan`
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Compress {
+    #[command(flatten)]
+    pub source: Source,
+    /// Where the artifact goes [default: beside the working directory's files, named after model and mix]
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub goal: Goal,
+    #[command(flatten)]
+    pub text: Text,
+    #[command(flatten)]
+    pub gates: Gates,
+    /// Replace an artifact that is already there
+    #[arg(long)]
+    pub force: bool,
+    /// Where the report goes, .html and .json beside it [default: named after the artifact]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub report: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Eval {
+    #[command(flatten)]
+    pub source: Source,
+    /// Also measure the divergence from this model
+    #[arg(long, value_name = "MODEL", value_hint = ValueHint::AnyPath)]
+    pub reference: Option<String>,
+    #[command(flatten)]
+    pub text: Text,
+    /// Score each token with the longest context that windows this far apart give it, as is usual with transformers
+    /// [default: windows without overlap, second halves scored, as llama-perplexity]
+    #[arg(long, value_name = "N")]
+    pub stride: Option<usize>,
+    /// Measure latency instead: time to the first token, then per token
+    #[arg(long)]
+    pub latency: bool,
+    /// Compute matrix products in bf16
+    #[arg(long)]
+    pub bf16: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// What `compress` wrote
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub artifact: String,
+    /// Its source, to measure what was lost
+    #[arg(long, value_name = "MODEL", value_hint = ValueHint::AnyPath)]
+    pub reference: Option<String>,
+    #[command(flatten)]
+    pub text: Text,
+    #[command(flatten)]
+    pub gates: Gates,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    pub source: Source,
+    /// What the text begins with
+    #[arg(long, short, default_value = "")]
+    pub prompt: String,
+    /// Stop after so many tokens
+    #[arg(long, short = 'n', default_value_t = 128, value_name = "N")]
+    pub max_tokens: usize,
+    /// 0 takes the most probable token each time
+    #[arg(long, default_value_t = 0.8, value_name = "T")]
+    pub temperature: f32,
+    /// Draw from the so many most probable tokens
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw from the most probable tokens that together have this probability
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f32>,
+    /// Compute matrix products in bf16
+    #[arg(long)]
+    pub bf16: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Train {
+    /// A training recipe in TOML
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub recipe: PathBuf,
+    /// The folder that the model goes to; checkpoints stand beside it
+    #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// A report that `compress` wrote as JSON
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub report: PathBuf,
+    /// Where the page goes [default: beside it, .html]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
