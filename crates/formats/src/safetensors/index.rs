@@ -3,7 +3,7 @@
 use super::{Error, MAX_HEADER, Problem};
 use crate::InFile;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path};
 
@@ -37,4 +37,9 @@ fn is_plain_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!((components.next(), components.next()), (Some(Component::Normal(c)), None) if c == name)
         && !name.contains(['\\', ':', '\0'])
+}
+
+/// The shards that an index names, each once.
+pub fn shards(path: &Path) -> Result<BTreeSet<String>, Error> {
+    Ok(read(path)?.into_values().collect())
 }

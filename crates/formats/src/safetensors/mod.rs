@@ -16,6 +16,7 @@ mod problem;
 mod writer;
 
 pub use header::{Header, MAX_HEADER, parse};
+pub use index::shards;
 pub use problem::{Error, Problem};
 pub use writer::{TensorSpec, Writer};
 
