@@ -25,6 +25,12 @@ impl Patch {
         self
     }
 
+    /// The changes of both, these first.
+    pub fn and(mut self, other: Patch) -> Patch {
+        self.changes.extend(other.changes);
+        self
+    }
+
     /// How many weights it changes.
     pub fn len(&self) -> usize {
         self.changes.len()

@@ -59,6 +59,8 @@ pub struct Setting<'a> {
     pub proof_tokens: usize,
     /// Tokens of a window of the proof.
     pub context: usize,
+    /// The proof keeps the decoded weights of both models if they take no more bytes than this.
+    pub resident: u64,
     /// Rates of the machine.
     pub costs: &'a CostModel,
 }
@@ -88,7 +90,7 @@ impl Prediction {
 
 /// Bytes that the program holds before it does anything.
 const BASE: u64 = 24 << 20;
-/// Numbers of a stretch of rows.
+/// Numbers of a stretch of rows, of all that are in flight on a thread.
 const STRETCH: u64 = 1 << 20;
 
 pub(crate) fn predict(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> Prediction {
@@ -110,19 +112,30 @@ fn encode_memory(tensors: &[PlannedTensor], setting: &Setting<'_>) -> u64 {
     tensors.iter().map(one).max().unwrap_or(0) * setting.threads as u64
 }
 
-/// One layer's weights in f32, twice over while they are decoded, the activations of a window, a stretch of logits.
+/// Bytes of the decoded weights of a model and its artifact together.
+pub fn decoded_bytes(model: &Model) -> u64 {
+    8 * model.parameters() as u64
+}
+
+/// All weights in f32, or those of one layer twice over while they are decoded; the activations of a window; logits.
 fn proof_memory(model: &Model, setting: &Setting<'_>) -> u64 {
     let Some(config) = model.decoder().filter(|_| setting.proof_tokens > 0) else { return 0 };
-    let mut layers = vec![0; config.layers.len()];
+    let head = (config.vocab * config.hidden) as u64 * 4;
+    let decoded = Some(decoded_bytes(model)).filter(|bytes| *bytes <= setting.resident);
+    let weights = decoded.unwrap_or_else(|| 2 * largest_layer(model, config.layers.len()).max(head));
+    let width = (config.hidden * 4 + config.ffn * 3 + config.heads * config.head_dim * 4) as u64;
+    weights + setting.context as u64 * (width + 2 * config.vocab as u64) * 4
+}
+
+/// Bytes of the largest layer in f32.
+fn largest_layer(model: &Model, layers: usize) -> u64 {
+    let mut sums = vec![0; layers];
     for (_, weight) in model.weights.iter() {
-        if let Some(sum) = weight.place.layer.and_then(|l| layers.get_mut(l)) {
+        if let Some(sum) = weight.place.layer.and_then(|l| sums.get_mut(l)) {
             *sum += weight.elements() as u64 * 4;
         }
     }
-    let width = (config.hidden * 4 + config.ffn * 3 + config.heads * config.head_dim * 4) as u64;
-    let head = (config.vocab * config.hidden) as u64 * 4;
-    let largest = layers.into_iter().max().unwrap_or(0).max(head);
-    largest * 2 + setting.context as u64 * (width + config.vocab as u64) * 4
+    sums.into_iter().max().unwrap_or(0)
 }
 
 fn encode_seconds(tensors: &[PlannedTensor], setting: &Setting<'_>) -> f64 {
