@@ -2,7 +2,8 @@
 """Golden vectors of ggml's block formats, from ggml itself.
 
     golden/ggml/make.py GGML_DIR            # a ggml source tree: GGML_DIR/src/ggml-quants.c
-    golden/ggml/make.py GGML_DIR --time     # prints ns per weight of ggml's encoders instead
+    golden/ggml/make.py GGML_DIR --time     # prints ns of CPU time per weight of ggml's encoders instead
+    golden/ggml/make.py LIBGGML.so --time   # the same of a built library
 
 Builds ggml's own encoders and decoders in a temporary folder (gcc -O2 -ffp-contract=off -DNDEBUG: IEEE arithmetic in
 the order of the source) and writes beside this script
@@ -113,7 +114,11 @@ def build(ggml, tmp):
     lib = tmp / "libgolden.so"
     link = ["-shared", "-Wl,--gc-sections", f"-Wl,--version-script={tmp}/exports", "-o", str(lib)]
     subprocess.run(["g++", *objects, *link, "-lm"], check=True)
-    lib = ctypes.CDLL(str(lib))
+    return lib
+
+
+def load(path):
+    lib = ctypes.CDLL(str(path))
     lib.ggml_quantize_chunk.restype = lib.ggml_row_size.restype = ctypes.c_size_t
     lib.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
     lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
@@ -188,5 +193,6 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as tmp:
-        lib = build(pathlib.Path(sys.argv[1]), pathlib.Path(tmp))
+        source = pathlib.Path(sys.argv[1])
+        lib = load(source if source.is_file() else build(source, pathlib.Path(tmp)))
         measure(lib) if "--time" in sys.argv else write(lib)

@@ -26,6 +26,7 @@ mod adamw;
 mod attention;
 mod bf16;
 mod elementwise;
+pub mod encode;
 mod loss;
 mod matmul;
 mod norm;

@@ -24,18 +24,20 @@ static TABLE: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 3
 
 const SUB: usize = 32;
 
-/// The code whose level is nearest to `x`, the upper of equals.
+/// Halfway between neighbouring levels.
+static MIDPOINTS: [f32; 15] = {
+    let mut midpoints = [0.0; 15];
+    let mut i = 0;
+    while i < 15 {
+        midpoints[i] = (TABLE[i] as f32 + TABLE[i + 1] as f32) / 2.0;
+        i += 1;
+    }
+    midpoints
+};
+
+/// The code whose level is nearest to `x`, the upper of equals; 15 where `x` is not a number, as in ggml.
 fn nearest(x: f32) -> u8 {
-    let level = |code: usize| f32::from(TABLE[code]);
-    if x <= level(0) {
-        return 0;
-    }
-    // The first code above `x`; 15 beyond the last, and where `x` is not a number.
-    let above = (1..15).find(|code| x < level(*code)).unwrap_or(15);
-    if x >= level(15) {
-        return 15;
-    }
-    if x - level(above - 1) < level(above) - x { above as u8 - 1 } else { above as u8 }
+    15 - MIDPOINTS.iter().map(|m| u8::from(x < *m)).sum::<u8>()
 }
 
 /// Searches the scale of 32 numbers among 16 that put the extreme number near the table's first level.

@@ -190,9 +190,8 @@ impl BlockFormat {
         let rows = x.len().checked_div(cols).unwrap_or(0);
         length("values", rows * cols, x.len())?;
         length("bytes", rows * row_bytes, out.len())?;
-        if let Some(index) = x.iter().position(|v| !v.is_finite()) {
-            let index_in_row = index % cols;
-            return Err(CodecError::NotFinite { encoding: self.to_string(), index: index_in_row, value: x[index] });
+        if let Some(at) = not_encodable(x) {
+            return Err(CodecError::NotFinite { encoding: self.to_string(), index: at % cols, value: x[at] });
         }
         let Some(importance) = importance else { return Ok(()) };
         length("importance", cols, importance.len())?;
@@ -216,6 +215,18 @@ impl BlockFormat {
         }
         Ok(())
     }
+}
+
+/// Magnitudes from here on are refused: no `f16` scale reaches them, and their cubes, which searches sum, might overflow
+/// to scales that look valid.
+const TOO_LARGE: f32 = (1u32 << 30) as f32;
+
+/// Where the first number is that is not finite or too large. Looks at runs, so that the compiler can vectorize.
+fn not_encodable(x: &[f32]) -> Option<usize> {
+    const RUN: usize = 64;
+    let fits = |v: &f32| v.abs() < TOO_LARGE;
+    let run = x.chunks(RUN).position(|run| !run.iter().fold(true, |all, v| all & fits(v)))? * RUN;
+    x[run..].iter().position(|v| !fits(v)).map(|at| run + at)
 }
 
 impl fmt::Display for BlockFormat {

@@ -34,15 +34,16 @@ impl Q2K {
         sigma: 1.0,
     };
 
-    /// The encoder after its search.
-    pub fn finish(x: &[f32], weighted: bool, mut found: Found, out: &mut [u8]) {
-        let scales = Self::FORMAT.finish(x, weighted, &mut found);
+    /// The encoder after its search. Says whether it needed codes of the search: whether a scale that was not 0 became 0.
+    pub fn finish(x: &[f32], weighted: bool, mut found: Found, out: &mut [u8]) -> bool {
+        let (scales, lost) = Self::FORMAT.finish(x, weighted, &mut found);
         for ((byte, scale), min) in out.iter_mut().zip(scales.scale).zip(scales.min) {
             *byte = scale | min << 4;
         }
         write_f16(out, D, scales.d);
         write_f16(out, DMIN, scales.dmin);
         Q2K.pack(&found.codes, out);
+        lost
     }
 }
 

@@ -32,10 +32,12 @@ impl Q4K {
         sigma: 2.0,
     };
 
-    /// The encoder after its search.
-    pub fn finish(x: &[f32], weighted: bool, mut found: Found, out: &mut [u8]) {
-        Self::FORMAT.finish(x, weighted, &mut found).write_six_bit(out);
+    /// The encoder after its search. Says whether it needed codes of the search: whether a scale that was not 0 became 0.
+    pub fn finish(x: &[f32], weighted: bool, mut found: Found, out: &mut [u8]) -> bool {
+        let (scales, lost) = Self::FORMAT.finish(x, weighted, &mut found);
+        scales.write_six_bit(out);
         Q4K.pack(&found.codes, out);
+        lost
     }
 }
 

@@ -40,29 +40,33 @@ impl Q6K {
         (scale, codes)
     }
 
-    /// The encoder after its search: from the scales of the sub-blocks, and codes for those whose scale is lost in
-    /// rounding, to bytes.
-    pub fn finish(x: &[f32], scale: &[f32; SUBS], mut codes: [u8; LEN], out: &mut [u8]) {
+    /// The encoder after its search: from the scales of the sub-blocks, and codes for those whose scale becomes 0, to
+    /// bytes. Says whether it needed those codes: whether a scale that was not 0 became 0.
+    pub fn finish(x: &[f32], scale: &[f32; SUBS], mut codes: [u8; LEN], out: &mut [u8]) -> bool {
         let (largest, magnitude) = extreme(scale);
         if magnitude < ZERO {
             out.fill(0);
-            return;
+            return false;
         }
         let inverse = -128.0 / largest;
         let d = f16::from_f32(1.0 / inverse);
         write_f16(out, D, d);
+        let mut lost = false;
         let subs = x.chunks_exact(Self::SUB).zip(codes.chunks_exact_mut(Self::SUB));
         for ((byte, scale), (x, codes)) in out[SCALES..D].iter_mut().zip(scale).zip(subs) {
-            let scale = nearest_int(inverse * scale).min(127) as i8;
-            *byte = scale as u8;
-            let d = d.to_f32() * f32::from(scale);
-            if d != 0.0 {
-                for (code, v) in codes.iter_mut().zip(x) {
-                    *code = (nearest_int(v / d).clamp(-32, 31) + 32) as u8;
-                }
+            let rounded = nearest_int(inverse * scale).min(127) as i8;
+            *byte = rounded as u8;
+            let d = d.to_f32() * f32::from(rounded);
+            if d == 0.0 {
+                lost |= *scale != 0.0;
+                continue;
+            }
+            for (code, v) in codes.iter_mut().zip(x) {
+                *code = (nearest_int(v / d).clamp(-32, 31) + 32) as u8;
             }
         }
         Q6K.pack(&codes, out);
+        lost
     }
 }
 

@@ -47,8 +47,8 @@ pub struct AffineFormat {
 
 /// What a search found: for each sub-block its scale and minimum, the sum of its weights, and its codes.
 ///
-/// Codes are used only where a sub-block's scale is lost in rounding; where the search found scale 0 in a constant
-/// sub-block they are 0.
+/// Codes are used only where a sub-block's scale becomes 0. A search that gives no codes leaves 0, which is right where
+/// it found scale 0 because a sub-block is constant; elsewhere the encoder's second half says that they were needed.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Scale and minimum of each sub-block.
@@ -148,8 +148,9 @@ impl AffineFormat {
         found
     }
 
-    /// The other half: rounds the scales, then the numbers onto them; leaves the codes in `found`.
-    pub(super) fn finish(&self, x: &[f32], weighted: bool, found: &mut Found) -> Scales {
+    /// The other half: rounds the scales, then the numbers onto them; leaves the codes in `found`. Also says whether
+    /// codes of the search were needed: whether a scale that was not 0 became 0.
+    pub(super) fn finish(&self, x: &[f32], weighted: bool, found: &mut Found) -> (Scales, bool) {
         let n = self.subs();
         let scale = found.affine.map(|a| a.scale);
         let min = found.affine.map(|a| a.min);
@@ -164,21 +165,25 @@ impl AffineFormat {
         };
         let ((d, scale), (dmin, min)) = (round(&scale), round(&min));
         let scales = Scales { d: f16::from_f32(d), dmin: f16::from_f32(dmin), scale, min };
-        self.requantize(x, &scales, &mut found.codes);
-        scales
+        let lost = self.requantize(x, &scales, found);
+        (scales, lost)
     }
 
-    fn requantize(&self, x: &[f32], scales: &Scales, codes: &mut [u8; LEN]) {
+    fn requantize(&self, x: &[f32], scales: &Scales, found: &mut Found) -> bool {
         let (d, dmin) = (scales.d.to_f32(), scales.dmin.to_f32());
-        for (j, (x, codes)) in x.chunks_exact(self.sub).zip(codes.chunks_exact_mut(self.sub)).enumerate() {
+        let mut lost = false;
+        for (j, (x, codes)) in x.chunks_exact(self.sub).zip(found.codes.chunks_exact_mut(self.sub)).enumerate() {
             let d = d * f32::from(scales.scale[j]);
             let min = dmin * f32::from(scales.min[j]);
-            if d != 0.0 {
-                for (code, v) in codes.iter_mut().zip(x) {
-                    *code = nearest_int((v + min) / d).clamp(0, i32::from(self.plain.top)) as u8;
-                }
+            if d == 0.0 {
+                lost |= found.affine[j].scale != 0.0;
+                continue;
+            }
+            for (code, v) in codes.iter_mut().zip(x) {
+                *code = nearest_int((v + min) / d).clamp(0, i32::from(self.plain.top)) as u8;
             }
         }
+        lost
     }
 }
 
