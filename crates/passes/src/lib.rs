@@ -1,1 +1,3 @@
 //! One file per algorithm, its numeric core beside it.
+
+pub mod quantize;

@@ -1,0 +1,3 @@
+//! Fewer bits per weight.
+
+pub mod round;
