@@ -4,22 +4,25 @@
 //! maximum and sum rescale what was accumulated so far (online softmax: Milakov and Gimelshein 2018; FlashAttention,
 //! Dao et al. 2022). Only the log-sum-exp per query is kept. Backward: scores are recomputed from it, block by block.
 //!
-//! The query heads that share a key head are stacked as rows of one product, so a key is read once for all of them; this
-//! is also what makes a single new token fast. One task handles one (sequence, key head) or a fixed share of its queries.
+//! Everything is transposed: scores are `[keys, queries]`, so that vector lanes are queries. Softmax then needs no sums
+//! across lanes, and a block of scores already has the layout that the next product reads. The query heads that share a
+//! key head are neighbouring lanes, so a key is read once for all of them; this also makes a single new token fast.
 
 use std::ops::Range;
 
-use crate::matmul::{MatMut, MatRef, Write, matmul_here};
+use crate::matmul::{MatMut, MatRef, Write};
+use crate::micro::{COLS, ROWS, Tile};
+use crate::pack::pack_left;
 use crate::parallel::map_tasks;
 use crate::real::Real;
-use crate::simd::{dot, lane_sum, maximum, vectorised};
+use crate::simd::vectorised;
 
-/// Rows (queries × heads of a group) of a block of scores.
-const BLOCK_ROWS: usize = 64;
+/// Lanes of a block of scores: queries × heads of a group.
+const LANES: usize = 2 * COLS;
 /// Keys of a block of scores.
-const BLOCK_KEYS: usize = 128;
-/// Rows of one forward task.
-const TASK_ROWS: usize = 16 * BLOCK_ROWS;
+const BLOCK_KEYS: usize = 8 * ROWS;
+/// Lanes of one forward task.
+const TASK_LANES: usize = 16 * LANES;
 
 /// The shape and the rule of an attention.
 ///
@@ -87,8 +90,8 @@ impl Attention {
         self.query_heads / self.kv_heads
     }
 
-    /// Rows of the stacked queries of one key head.
-    fn rows(&self) -> usize {
+    /// Lanes of one key head: its queries, for every head of its group.
+    fn lanes(&self) -> usize {
         self.queries * self.group()
     }
 
@@ -98,27 +101,19 @@ impl Attention {
         assert!(q == self.query_len() && out == q && k == self.key_len() && v == k, "attention of unlike lengths");
     }
 
-    /// The keys that stacked row `row` sees.
+    /// The keys that lane `lane` sees.
     #[inline(always)]
-    fn seen(&self, row: usize) -> Range<usize> {
-        let position = self.keys - self.queries + row / self.group();
-        let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+    fn seen(&self, lane: usize) -> Range<usize> {
+        let position = self.keys - self.queries + lane / self.group();
+        let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window.max(1)));
         start..if self.causal { position + 1 } else { self.keys }
     }
 
-    /// The blocks of keys that some row of `rows` sees.
-    fn key_blocks(&self, rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (start, end) = (self.seen(rows.start).start, self.seen(rows.end - 1).end);
+    /// The blocks of keys that some of `lanes` sees.
+    fn key_blocks(&self, lanes: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (start, end) = (self.seen(lanes.start).start, self.seen(lanes.end - 1).end);
         let first = start / BLOCK_KEYS * BLOCK_KEYS;
         (first..end).step_by(BLOCK_KEYS).map(move |at| at..end.min(at + BLOCK_KEYS))
-    }
-
-    /// The keys of `block` that `row` sees, counted from the block's start.
-    #[inline(always)]
-    fn seen_in(&self, row: usize, block: &Range<usize>) -> Range<usize> {
-        let seen = self.seen(row);
-        let clip = |at: usize| at.clamp(block.start, block.end) - block.start;
-        clip(seen.start)..clip(seen.end)
     }
 
     /// Keys or values of one head of one sequence.
@@ -128,14 +123,11 @@ impl Attention {
         all.block(batch * self.keys, head * self.head_dim, self.keys, self.head_dim)
     }
 
-    /// Copies stacked rows out of `[batch, queries, query_heads·head_dim]`, multiplied by `factor`.
-    fn gather<R: Real>(&self, data: &[R], batch: usize, head: usize, rows: &Range<usize>, factor: R, to: &mut [R]) {
-        let (group, dim) = (self.group(), self.head_dim);
-        for (row, to) in rows.clone().zip(to.chunks_exact_mut(dim)) {
-            let token = batch * self.queries + row / group;
-            let at = (token * self.query_heads + head * group + row % group) * dim;
-            to.iter_mut().zip(&data[at..at + dim]).for_each(|(to, &x)| *to = factor * x);
-        }
+    /// Where the vector of `lane` of a key head begins in `[batch, queries, query_heads·head_dim]`.
+    fn place(&self, batch: usize, head: usize, lane: usize) -> usize {
+        let group = self.group();
+        let token = batch * self.queries + lane / group;
+        (token * self.query_heads + head * group + lane % group) * self.head_dim
     }
 
     /// Cuts `[batch, queries, query_heads·head_dim]` into one matrix per (sequence, key head).
@@ -145,10 +137,67 @@ impl Attention {
     }
 }
 
-/// Running state of the online softmax over one block of rows.
+/// Keys or values of one head, as left operands by blocks of [`BLOCK_KEYS`].
+struct Packed<R> {
+    data: Vec<R>,
+    block: usize,
+}
+
+impl<R: Real> Packed<R> {
+    /// Packs `m`, `[keys, head_dim]`, with keys as rows: `m·x` for columns `x` over `head_dim`.
+    fn by_key(m: MatRef<'_, R>) -> Self {
+        Self::new(m, BLOCK_KEYS * m.cols(), |block| block)
+    }
+
+    /// Packs `m`, `[keys, head_dim]`, with keys as depth: `mᵀ·x` for columns `x` over keys.
+    fn by_element(m: MatRef<'_, R>) -> Self {
+        Self::new(m, BLOCK_KEYS * m.cols().next_multiple_of(ROWS), |block| block.t())
+    }
+
+    fn new<'a>(m: MatRef<'a, R>, block: usize, turn: impl Fn(MatRef<'a, R>) -> MatRef<'a, R>) -> Self {
+        let mut data = vec![R::ZERO; m.rows().div_ceil(BLOCK_KEYS) * block];
+        for (i, to) in data.chunks_exact_mut(block).enumerate() {
+            let first = i * BLOCK_KEYS;
+            pack_left(turn(m.block(first, 0, BLOCK_KEYS.min(m.rows() - first), m.cols())), to);
+        }
+        Packed { data, block }
+    }
+
+    /// The left panels of the block that begins with key `key`.
+    fn at(&self, key: usize) -> &[R] {
+        &self.data[key / BLOCK_KEYS * self.block..][..self.block]
+    }
+}
+
+/// `c (+)= alpha·a·b` for `a` in left panels `packed` to a depth of `packed_depth`, of which `depth` is used; `b` in rows
+/// `b_stride` apart, readable to a whole number of [`COLS`].
+fn product<R: Real>(alpha: R, a: &[R], depth: usize, b: &[R], b_stride: usize, mut c: MatMut<'_, R>, write: Write) {
+    let (rows, cols) = (c.rows(), c.cols());
+    for col in (0..cols).step_by(COLS) {
+        for row in (0..rows).step_by(ROWS) {
+            let c = c.block_mut(row, col, ROWS.min(rows - row), COLS.min(cols - col));
+            R::kernel(depth, &a[row * depth..], &b[col..], b_stride, Tile { c, alpha, write });
+        }
+    }
+}
+
+/// A block of lanes: `[head_dim, LANES]` each, columns past the last lane zero.
+fn gather<R: Real>(rule: &Attention, data: &[R], batch: usize, head: usize, lanes: &Range<usize>, factor: R) -> Vec<R> {
+    let mut block = vec![R::ZERO; rule.head_dim * LANES];
+    for (i, lane) in lanes.clone().enumerate() {
+        let from = &data[rule.place(batch, head, lane)..][..rule.head_dim];
+        for (to, &x) in block.chunks_exact_mut(LANES).zip(from) {
+            to[i] = factor * x;
+        }
+    }
+    block
+}
+
+/// Running state of the online softmax over one block of lanes.
 struct Running<R> {
-    top: Vec<R>,
-    sum: Vec<R>,
+    top: [R; LANES],
+    sum: [R; LANES],
+    /// `[head_dim, LANES]`, not yet divided by `sum`.
     out: Vec<R>,
 }
 
@@ -156,40 +205,65 @@ vectorised! {
     /// Turns a block of scores into weights, and rescales what was summed before to the new maximum.
     fn online_softmax<R: Real>(
         rule: &Attention,
-        rows: Range<usize>,
+        lanes: Range<usize>,
         keys: Range<usize>,
         scores: &mut [R],
         running: &mut Running<R>,
     ) {
-        let (dim, width) = (rule.head_dim, keys.len());
-        for (i, row) in rows.enumerate() {
-            let scores = &mut scores[i * width..(i + 1) * width];
-            let seen = rule.seen_in(row, &keys);
-            scores[..seen.start].fill(R::ZERO);
-            scores[seen.end..].fill(R::ZERO);
-            let scores = &mut scores[seen];
-            if let Some(cap) = rule.softcap {
-                soft_cap(scores, R::from_f64(cap));
+        let (scores, _) = scores.as_chunks_mut::<LANES>();
+        if let Some(cap) = rule.softcap {
+            let (cap, inverse) = (R::from_f64(cap), R::from_f64(1.0 / cap));
+            scores.iter_mut().flatten().for_each(|x| *x = cap * (*x * inverse).tanh());
+        }
+        hide_unseen(rule, lanes, keys, scores, R::NEG_INFINITY);
+        let mut top = running.top;
+        for row in scores.iter() {
+            top.iter_mut().zip(row).for_each(|(top, &x)| *top = if x > *top { x } else { *top });
+        }
+        // A lane that has seen nothing yet keeps weights of zero: its scores and its maximum are both minus infinity.
+        let shift = top.map(|top| if top == R::NEG_INFINITY { R::ZERO } else { top });
+        let mut sum = [R::ZERO; LANES];
+        for row in scores.iter_mut() {
+            for ((x, &shift), sum) in row.iter_mut().zip(&shift).zip(&mut sum) {
+                *x = (*x - shift).exp();
+                *sum += *x;
             }
-            let top = maximum(scores).max(running.top[i]);
-            if top == R::NEG_INFINITY {
-                continue;
-            }
-            scores.iter_mut().for_each(|x| *x = (*x - top).exp());
-            let keep = (running.top[i] - top).exp();
-            running.top[i] = top;
-            running.sum[i] = running.sum[i] * keep + lane_sum(scores.len(), |j, sum| sum + scores[j]);
-            if keep != R::ONE {
-                running.out[i * dim..(i + 1) * dim].iter_mut().for_each(|x| *x *= keep);
-            }
+        }
+        let mut keep = running.top;
+        keep.iter_mut().zip(&shift).for_each(|(keep, &shift)| *keep = (*keep - shift).exp());
+        for ((total, &sum), &keep) in running.sum.iter_mut().zip(&sum).zip(&keep) {
+            *total = total.mul_add(keep, sum);
+        }
+        running.top = top;
+        let (out, _) = running.out.as_chunks_mut::<LANES>();
+        for row in out {
+            row.iter_mut().zip(&keep).for_each(|(out, &keep)| *out *= keep);
         }
     }
 }
 
+/// Sets the scores of keys that a lane does not see.
 #[inline(always)]
-fn soft_cap<R: Real>(scores: &mut [R], cap: R) {
-    let inverse = R::ONE / cap;
-    scores.iter_mut().for_each(|x| *x = cap * (*x * inverse).tanh());
+fn hide_unseen<R: Real>(
+    rule: &Attention,
+    lanes: Range<usize>,
+    keys: Range<usize>,
+    scores: &mut [[R; LANES]],
+    value: R,
+) {
+    // Lanes see later keys as they go: where the first sees the end and the last sees the start, all see all.
+    let (first, last) = (rule.seen(lanes.start), rule.seen(lanes.end - 1));
+    if first.end >= keys.end && last.start <= keys.start {
+        return;
+    }
+    for (i, lane) in lanes.enumerate() {
+        let seen = rule.seen(lane);
+        for (key, row) in keys.clone().zip(scores.iter_mut()) {
+            if !seen.contains(&key) {
+                row[i] = value;
+            }
+        }
+    }
 }
 
 /// `out = softmax(mask(scale·q·kᵀ))·v`; `lse`, when wanted for the backward pass, receives the log-sum-exp per query.
@@ -207,61 +281,61 @@ pub fn attention<R: Real>(rule: &Attention, q: &[R], k: &[R], v: &[R], out: &mut
         &mut unwanted
     });
     assert_eq!(lse.len(), rule.lse_len(), "log-sum-exp length");
-    let task_tokens = (TASK_ROWS / rule.group()).max(1);
+    let task_tokens = (TASK_LANES / rule.group()).max(1);
     let mut tasks = Vec::new();
-    for (i, (out, lse)) in rule.split_queries(out).into_iter().zip(lse.chunks_mut(rule.rows())).enumerate() {
+    for (i, (out, lse)) in rule.split_queries(out).into_iter().zip(lse.chunks_mut(rule.lanes())).enumerate() {
         let shares = out.into_blocks(task_tokens, usize::MAX).into_iter();
         tasks.extend(shares.zip(lse.chunks_mut(task_tokens * rule.group())).map(|(out, lse)| (i, out, lse)));
     }
     map_tasks(tasks, |(i, (first_token, _, mut out), lse)| {
         let (batch, head) = (i / rule.kv_heads, i % rule.kv_heads);
-        let (k, v) = (rule.head(k, batch, head), rule.head(v, batch, head));
+        let (k, v) = (Packed::by_key(rule.head(k, batch, head)), Packed::by_element(rule.head(v, batch, head)));
         let first = first_token * rule.group();
-        for start in (0..lse.len()).step_by(BLOCK_ROWS) {
-            let end = lse.len().min(start + BLOCK_ROWS);
-            let mut query = vec![R::ZERO; (end - start) * rule.head_dim];
-            let rows = first + start..first + end;
-            rule.gather(q, batch, head, &rows, R::from_f64(rule.scale), &mut query);
-            let running = forward_block(rule, &query, k, v, rows);
+        let mut scores = vec![R::ZERO; BLOCK_KEYS * LANES];
+        for start in (0..lse.len()).step_by(LANES) {
+            let end = lse.len().min(start + LANES);
+            let lanes = first + start..first + end;
+            let query = gather(rule, q, batch, head, &lanes, R::from_f64(rule.scale));
+            let running = forward_block(rule, &query, &k, &v, lanes, &mut scores);
             finish_block(rule, &running, &mut out, start, &mut lse[start..end]);
         }
     });
 }
 
-/// Attention of one block of stacked, scaled query rows over all the keys that they see.
+/// Attention of one block of scaled query lanes over all the keys that they see.
 fn forward_block<R: Real>(
     rule: &Attention,
     query: &[R],
-    k: MatRef<'_, R>,
-    v: MatRef<'_, R>,
-    rows: Range<usize>,
+    k: &Packed<R>,
+    v: &Packed<R>,
+    lanes: Range<usize>,
+    scores: &mut [R],
 ) -> Running<R> {
-    let (count, dim) = (rows.len(), rule.head_dim);
-    let mut running =
-        Running { top: vec![R::NEG_INFINITY; count], sum: vec![R::ZERO; count], out: vec![R::ZERO; count * dim] };
-    let mut scores = vec![R::ZERO; count * BLOCK_KEYS.min(rule.keys)];
-    for keys in rule.key_blocks(&rows) {
-        let width = keys.len();
-        let scores = &mut scores[..count * width];
-        let (k, v) = (k.block(keys.start, 0, width, dim), v.block(keys.start, 0, width, dim));
-        let query = MatRef::new(query, count, dim);
-        matmul_here(R::ONE, query, k.t(), MatMut::new(scores, count, width), Write::Set);
-        online_softmax(rule, rows.clone(), keys, scores, &mut running);
-        let weights = MatRef::new(scores, count, width);
-        matmul_here(R::ONE, weights, v, MatMut::new(&mut running.out, count, dim), Write::Add);
+    let dim = rule.head_dim;
+    let cols = lanes.len();
+    let mut running = Running { top: [R::NEG_INFINITY; LANES], sum: [R::ZERO; LANES], out: vec![R::ZERO; dim * LANES] };
+    for keys in rule.key_blocks(&lanes) {
+        let depth = BLOCK_KEYS.min(rule.keys - keys.start);
+        let to = MatMut::with_stride(scores, keys.len(), cols, LANES);
+        product(R::ONE, k.at(keys.start), dim, query, LANES, to, Write::Set);
+        let weights = &mut scores[..depth * LANES];
+        weights[keys.len() * LANES..].fill(R::ZERO);
+        online_softmax(rule, lanes.clone(), keys.clone(), &mut weights[..keys.len() * LANES], &mut running);
+        let to = MatMut::with_stride(&mut running.out, dim, cols, LANES);
+        product(R::ONE, v.at(keys.start), depth, weights, LANES, to, Write::Add);
     }
     running
 }
 
-/// Divides by the sums and puts the rows where they belong; row 0 of the block is row `start` of the task.
+/// Divides by the sums and puts the lanes where they belong; lane 0 of the block is lane `start` of the task.
 fn finish_block<R: Real>(rule: &Attention, running: &Running<R>, out: &mut MatMut<'_, R>, start: usize, lse: &mut [R]) {
     let (group, dim) = (rule.group(), rule.head_dim);
-    for (i, row) in running.out.chunks_exact(dim).enumerate() {
+    for (i, lse) in lse.iter_mut().enumerate() {
         let (token, member) = ((start + i) / group, (start + i) % group);
         let inverse = R::ONE / running.sum[i];
         let to = &mut out.row_mut(token)[member * dim..(member + 1) * dim];
-        to.iter_mut().zip(row).for_each(|(to, &x)| *to = x * inverse);
-        lse[i] = running.top[i] + running.sum[i].ln();
+        to.iter_mut().zip(running.out[i..].iter().step_by(LANES)).for_each(|(to, &x)| *to = x * inverse);
+        *lse = running.top[i] + running.sum[i].ln();
     }
 }
 
@@ -308,117 +382,142 @@ pub fn attention_grad<R: Real>(
     let tasks = outputs.enumerate().map(|(i, ((dq, dk), dv))| (i, dq, dk, dv)).collect();
     map_tasks(tasks, |(i, mut dq, mut dk, mut dv)| {
         let (batch, head) = (i / rule.kv_heads, i % rule.kv_heads);
-        for start in (0..rule.rows()).step_by(BLOCK_ROWS) {
-            let rows = start..rule.rows().min(start + BLOCK_ROWS);
-            let block = QueryBlock::new(rule, &saved, dout, batch, head, rows);
-            let (k, v) = (rule.head(saved.k, batch, head), rule.head(saved.v, batch, head));
-            let grad = block.backward(rule, k, v, &mut dk, &mut dv);
-            for (row, grad) in block.rows.clone().zip(grad.chunks_exact(rule.head_dim)) {
-                let (token, member) = (row / rule.group(), row % rule.group());
-                let to = &mut dq.row_mut(token)[member * rule.head_dim..(member + 1) * rule.head_dim];
-                to.copy_from_slice(grad);
-            }
+        let keys = KeyHead::new(rule.head(saved.k, batch, head), rule.head(saved.v, batch, head));
+        for start in (0..rule.lanes()).step_by(LANES) {
+            let lanes = start..rule.lanes().min(start + LANES);
+            let block = LaneBlock::new(rule, &saved, dout, batch, head, lanes);
+            block.backward(rule, &keys, &mut dq, &mut dk, &mut dv);
         }
     });
 }
 
-/// A block of stacked query rows in the backward pass.
-struct QueryBlock<'a, R> {
-    rows: Range<usize>,
-    query: Vec<R>,
-    dout: Vec<R>,
-    lse: &'a [R],
-    /// `Σ dout·out` per row: what the softmax's gradient subtracts.
-    delta: Vec<R>,
+/// Keys and values of one head, packed for the three products of the backward pass that they enter.
+struct KeyHead<R> {
+    k: Packed<R>,
+    v: Packed<R>,
+    k_by_element: Packed<R>,
 }
 
-impl<'a, R: Real> QueryBlock<'a, R> {
+impl<R: Real> KeyHead<R> {
+    fn new(k: MatRef<'_, R>, v: MatRef<'_, R>) -> Self {
+        KeyHead { k: Packed::by_key(k), v: Packed::by_key(v), k_by_element: Packed::by_element(k) }
+    }
+}
+
+/// A block of lanes in the backward pass.
+struct LaneBlock<R> {
+    lanes: Range<usize>,
+    /// Scaled queries and output gradients, `[head_dim, LANES]`.
+    query: Vec<R>,
+    dout: Vec<R>,
+    /// The same, `[LANES, head_dim]` in rows of a whole number of [`COLS`].
+    query_rows: Vec<R>,
+    dout_rows: Vec<R>,
+    lse: [R; LANES],
+    /// `Σ dout·out` per lane: what the softmax's gradient subtracts.
+    delta: [R; LANES],
+}
+
+impl<R: Real> LaneBlock<R> {
     fn new(
         rule: &Attention,
-        saved: &AttentionSaved<'a, R>,
+        saved: &AttentionSaved<'_, R>,
         dout: &[R],
         batch: usize,
         head: usize,
-        rows: Range<usize>,
+        lanes: Range<usize>,
     ) -> Self {
-        let gather = |data: &[R], factor| {
-            let mut block = vec![R::ZERO; rows.len() * rule.head_dim];
-            rule.gather(data, batch, head, &rows, factor, &mut block);
-            block
-        };
-        let (out, dout) = (gather(saved.out, R::ONE), gather(dout, R::ONE));
-        let dim = rule.head_dim;
-        let delta = out.chunks_exact(dim).zip(dout.chunks_exact(dim)).map(|(a, b)| dot(a, b)).collect();
-        let query = gather(saved.q, R::from_f64(rule.scale));
-        let first = (batch * rule.kv_heads + head) * rule.rows();
-        QueryBlock { lse: &saved.lse[first + rows.start..first + rows.end], rows, query, dout, delta }
+        let columns = |data: &[R], factor| gather(rule, data, batch, head, &lanes, factor);
+        let query = columns(saved.q, R::from_f64(rule.scale));
+        let (out, dout) = (columns(saved.out, R::ONE), columns(dout, R::ONE));
+        let mut delta = [R::ZERO; LANES];
+        for (out, dout) in out.as_chunks::<LANES>().0.iter().zip(dout.as_chunks::<LANES>().0) {
+            delta.iter_mut().zip(out).zip(dout).for_each(|((delta, &a), &b)| *delta = a.mul_add(b, *delta));
+        }
+        let mut lse = [R::ZERO; LANES];
+        let first = (batch * rule.kv_heads + head) * rule.lanes();
+        lse[..lanes.len()].copy_from_slice(&saved.lse[first + lanes.start..first + lanes.end]);
+        let (query_rows, dout_rows) = (transposed(&query, rule.head_dim), transposed(&dout, rule.head_dim));
+        LaneBlock { lanes, query, dout, query_rows, dout_rows, lse, delta }
     }
 
-    /// Adds this block's share to `dk` and `dv` and returns its `dq`.
-    fn backward(
+    /// Writes this block's `dq` and adds its share to `dk` and `dv`.
+    fn backward<'m>(
         &self,
         rule: &Attention,
-        k: MatRef<'_, R>,
-        v: MatRef<'_, R>,
-        dk: &mut MatMut<'_, R>,
-        dv: &mut MatMut<'_, R>,
-    ) -> Vec<R> {
-        let (count, dim) = (self.rows.len(), rule.head_dim);
-        let (query, dout) = (MatRef::new(&self.query, count, dim), MatRef::new(&self.dout, count, dim));
-        let mut dq = vec![R::ZERO; count * dim];
-        let mut buffers = [(); 2].map(|()| vec![R::ZERO; count * BLOCK_KEYS.min(rule.keys)]);
-        for keys in rule.key_blocks(&self.rows) {
-            let width = keys.len();
-            let [weights, grads] = &mut buffers;
-            let (weights, grads) = (&mut weights[..count * width], &mut grads[..count * width]);
-            let (k, v) = (k.block(keys.start, 0, width, dim), v.block(keys.start, 0, width, dim));
-            matmul_here(R::ONE, query, k.t(), MatMut::new(weights, count, width), Write::Set);
-            matmul_here(R::ONE, dout, v.t(), MatMut::new(grads, count, width), Write::Set);
-            score_grads(rule, self.rows.clone(), keys.clone(), self.lse, &self.delta, weights, grads);
-            let (weights, grads) = (MatRef::new(weights, count, width), MatRef::new(grads, count, width));
-            matmul_here(R::ONE, weights.t(), dout, dv.block_mut(keys.start, width), Write::Add);
-            matmul_here(R::ONE, grads.t(), query, dk.block_mut(keys.start, width), Write::Add);
+        head: &KeyHead<R>,
+        dq: &mut MatMut<'_, R>,
+        dk: &mut MatMut<'m, R>,
+        dv: &mut MatMut<'m, R>,
+    ) {
+        let (dim, cols) = (rule.head_dim, self.lanes.len());
+        let row_stride = dim.next_multiple_of(COLS);
+        let mut dquery = vec![R::ZERO; dim * LANES];
+        let [mut weights, mut grads] = [(); 2].map(|()| vec![R::ZERO; BLOCK_KEYS * LANES]);
+        let mut left = vec![R::ZERO; BLOCK_KEYS * LANES];
+        for keys in rule.key_blocks(&self.lanes) {
+            let count = keys.len();
+            let depth = BLOCK_KEYS.min(rule.keys - keys.start);
+            let at = |data| MatMut::with_stride(data, count, cols, LANES);
+            product(R::ONE, head.k.at(keys.start), dim, &self.query, LANES, at(&mut weights), Write::Set);
+            product(R::ONE, head.v.at(keys.start), dim, &self.dout, LANES, at(&mut grads), Write::Set);
+            let used = count * LANES;
+            score_grads(rule, self, keys.clone(), &mut weights[..used], &mut grads[..used]);
+            grads[used..depth * LANES].fill(R::ZERO);
+            for (scores, rows, to) in [(&weights, &self.dout_rows, &mut *dv), (&grads, &self.query_rows, &mut *dk)] {
+                pack_left(MatRef::with_stride(scores, count, cols, LANES), &mut left);
+                let to = to.block_mut(keys.start, 0, count, dim);
+                product(R::ONE, &left, cols, rows, row_stride, to, Write::Add);
+            }
+            let to = MatMut::with_stride(&mut dquery, dim, cols, LANES);
             let scale = R::from_f64(rule.scale);
-            matmul_here(scale, grads, k, MatMut::new(&mut dq, count, dim), Write::Add);
+            product(scale, head.k_by_element.at(keys.start), depth, &grads, LANES, to, Write::Add);
         }
-        dq
+        for (i, lane) in self.lanes.clone().enumerate() {
+            let (token, member) = (lane / rule.group(), lane % rule.group());
+            let to = &mut dq.row_mut(token)[member * dim..(member + 1) * dim];
+            to.iter_mut().zip(dquery[i..].iter().step_by(LANES)).for_each(|(to, &x)| *to = x);
+        }
     }
+}
+
+/// `[head_dim, LANES]` as `[LANES, head_dim]`, rows padded to a whole number of [`COLS`].
+fn transposed<R: Real>(block: &[R], dim: usize) -> Vec<R> {
+    let stride = dim.next_multiple_of(COLS);
+    let mut rows = vec![R::ZERO; LANES * stride];
+    for (d, column) in block.chunks_exact(LANES).enumerate() {
+        rows.iter_mut().skip(d).step_by(stride).zip(column).for_each(|(to, &x)| *to = x);
+    }
+    rows
 }
 
 vectorised! {
     /// Turns scores into weights (in `weights`) and gradients of weights into gradients of scores (in `grads`).
     fn score_grads<R: Real>(
         rule: &Attention,
-        rows: Range<usize>,
+        block: &LaneBlock<R>,
         keys: Range<usize>,
-        lse: &[R],
-        delta: &[R],
         weights: &mut [R],
         grads: &mut [R],
     ) {
-        let width = keys.len();
-        let blocks = weights.chunks_exact_mut(width).zip(grads.chunks_exact_mut(width));
-        for (((weights, grads), row), (&lse, &delta)) in blocks.zip(rows).zip(lse.iter().zip(delta)) {
-            let seen = rule.seen_in(row, &keys);
-            for unseen in [0..seen.start, seen.end..width] {
-                weights[unseen.clone()].fill(R::ZERO);
-                grads[unseen].fill(R::ZERO);
-            }
-            let pairs = weights[seen.clone()].iter_mut().zip(&mut grads[seen]);
-            match rule.softcap {
-                None => pairs.for_each(|(weight, grad)| {
+        let (weights, _) = weights.as_chunks_mut::<LANES>();
+        let (grads, _) = grads.as_chunks_mut::<LANES>();
+        let cap = rule.softcap.map(|cap| (R::from_f64(cap), R::from_f64(1.0 / cap)));
+        for (weights, grads) in weights.iter_mut().zip(grads.iter_mut()) {
+            let lanes = weights.iter_mut().zip(grads).zip(block.lse.iter().zip(&block.delta));
+            match cap {
+                None => lanes.for_each(|((weight, grad), (&lse, &delta))| {
                     *weight = (*weight - lse).exp();
                     *grad = *weight * (*grad - delta);
                 }),
-                Some(cap) => {
-                    let (cap, inverse) = (R::from_f64(cap), R::from_f64(1.0 / cap));
-                    pairs.for_each(|(weight, grad)| {
-                        let tanh = (*weight * inverse).tanh();
-                        *weight = (cap * tanh - lse).exp();
-                        *grad = *weight * (*grad - delta) * (R::ONE - tanh * tanh);
-                    });
-                }
+                Some((cap, inverse)) => lanes.for_each(|((weight, grad), (&lse, &delta))| {
+                    let tanh = (*weight * inverse).tanh();
+                    *weight = (cap * tanh - lse).exp();
+                    *grad = *weight * (*grad - delta) * (R::ONE - tanh * tanh);
+                }),
             }
         }
+        hide_unseen(rule, block.lanes.clone(), keys.clone(), weights, R::ZERO);
+        hide_unseen(rule, block.lanes.clone(), keys, grads, R::ZERO);
     }
 }

@@ -69,9 +69,15 @@ impl<'a, R> MatRef<'a, R> {
         self.col_stride
     }
 
-    /// Address of element `(0, 0)`.
-    pub(crate) fn as_ptr(&self) -> *const R {
-        self.data.as_ptr()
+    /// The elements from `(0, 0)` on.
+    pub(crate) fn data(&self) -> &'a [R] {
+        self.data
+    }
+
+    /// Row `row` of a matrix whose columns are adjacent.
+    pub(crate) fn row(&self, row: usize) -> &'a [R] {
+        assert!(row < self.rows && self.col_stride == 1, "not a row");
+        &self.data[row * self.row_stride..][..self.cols]
     }
 
     /// The `rows` rows from `row` and the `cols` columns from `col`.
@@ -139,12 +145,16 @@ impl<'a, R> MatMut<'a, R> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.row_stride), self.cols) }
     }
 
-    /// The `rows` rows from `row`, borrowed.
-    pub(crate) fn block_mut(&mut self, row: usize, rows: usize) -> MatMut<'_, R> {
-        assert!(row + rows <= self.rows, "block outside its matrix");
-        // SAFETY: inside the matrix (or at its end, when empty), and `self` is borrowed exclusively meanwhile.
-        let data = unsafe { self.data.add(row.min(self.rows) * self.row_stride) };
-        MatMut { data, rows, cols: self.cols, row_stride: self.row_stride, lifetime: std::marker::PhantomData }
+    /// Address of element `(0, 0)`.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut R {
+        self.data
+    }
+
+    /// The `rows × cols` block whose first element is `(row, col)`, borrowed.
+    pub(crate) fn block_mut(&mut self, row: usize, col: usize, rows: usize, cols: usize) -> MatMut<'_, R> {
+        assert!(row + rows <= self.rows && col + cols <= self.cols, "block outside its matrix");
+        let data = self.data.wrapping_add(row * self.row_stride + col);
+        MatMut { data, rows, cols, row_stride: self.row_stride, lifetime: std::marker::PhantomData }
     }
 
     /// Cuts the matrix into blocks of at most `rows × cols`, each with the position of its first element.
@@ -171,29 +181,28 @@ fn fits(len: usize, rows: usize, cols: usize, row_stride: usize) -> bool {
     (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(cols)).is_some_and(|end| end <= len)
 }
 
-/// Rows and columns of a tile of `C`: fixed, so that sums never depend on the number of threads.
-const TILE: (usize, usize) = (256, 512);
-
 /// `C = alpha·A·B`, or `C += alpha·A·B`, for `A` of `[m, k]`, `B` of `[k, n]`, `C` of `[m, n]`.
 ///
 /// # Panics
 /// When the shapes do not agree.
 pub fn matmul<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>, write: Write) {
     assert!(a.cols == b.rows && c.rows == a.rows && c.cols == b.cols, "matrix product of unlike shapes");
-    map_tasks(c.into_blocks(TILE.0, TILE.1), |(row, col, mut block)| {
+    R::product(alpha, a, b, c, write);
+}
+
+/// Rows and columns of a tile of `C` given to the `gemm` crate: fixed, so that sums never depend on the threads.
+const LIBRARY_TILE: (usize, usize) = (256, 512);
+
+/// The product by the `gemm` crate, tile by tile.
+pub(crate) fn library_product<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>, write: Write) {
+    map_tasks(c.into_blocks(LIBRARY_TILE.0, LIBRARY_TILE.1), |(row, col, mut block)| {
         let a = a.block(row, 0, block.rows, a.cols);
         let b = b.block(0, col, b.rows, block.cols);
-        R::gemm(alpha, a, b, &mut block, write);
+        library_gemm(alpha, a, b, &mut block, write);
     });
 }
 
-/// [`matmul`] on the calling thread in one piece, for the small products inside other kernels.
-pub(crate) fn matmul_here<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, mut c: MatMut<'_, R>, write: Write) {
-    assert!(a.cols == b.rows && c.rows == a.rows && c.cols == b.cols, "matrix product of unlike shapes");
-    R::gemm(alpha, a, b, &mut c, write);
-}
-
-/// The `gemm` crate's product, for any of its scalar types.
+/// One tile by the `gemm` crate, on the calling thread.
 pub(crate) fn library_gemm<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: &mut MatMut<'_, R>, write: Write) {
     if c.rows == 0 || c.cols == 0 {
         return;
@@ -209,10 +218,10 @@ pub(crate) fn library_gemm<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>
             1,
             c.row_stride as isize,
             write == Write::Add,
-            a.as_ptr(),
+            a.data.as_ptr(),
             a.col_stride as isize,
             a.row_stride as isize,
-            b.as_ptr(),
+            b.data.as_ptr(),
             b.col_stride as isize,
             b.row_stride as isize,
             R::ONE,
