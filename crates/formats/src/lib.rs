@@ -10,6 +10,7 @@ pub mod gguf;
 pub mod hf;
 mod mapped;
 pub mod safetensors;
+mod shape;
 mod stream;
 
 pub use error::InFile;

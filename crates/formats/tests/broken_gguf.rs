@@ -50,6 +50,7 @@ fn every_problem_has_its_error() {
     assert!(matches!(one(&[4], 0, 4), Problem::Unaligned { alignment: 32, .. }));
     assert!(matches!(one(&[33], 8, 0), Problem::Columns { multiple: 32, .. }));
     assert!(matches!(one(&[1 << 33, 1 << 33], 0, 0), Problem::Overflow { .. }));
+    assert!(matches!(one(&[0, 1 << 33, 1 << 33], 0, 0), Problem::Overflow { .. }), "a zero excuses nothing");
     assert!(matches!(one(&[1 << 62], 28, 0), Problem::Overflow { .. }));
     assert!(matches!(one(&[1; 5], 0, 0), Problem::Dimensions { dims: 5, .. }));
     let two = |name, offset| Bytes::new(2, 0).info("a", &[16], 0, 0).info(name, &[8], 0, offset).problem(64);

@@ -38,6 +38,7 @@ fn every_problem_names_its_tensor() {
     assert!(matches!(one("F32", "[2]", "[0,8]", 4), Problem::Beyond { end: 8, len: 4, .. }));
     assert!(matches!(one("U8", "[2]", "[2,0]", 4), Problem::Beyond { .. }));
     assert!(matches!(one("U8", "[4294967296,4294967296]", "[0,1]", 1), Problem::Overflow { .. }));
+    assert!(matches!(one("U8", "[4294967296,4294967296,0]", "[0,0]", 0), Problem::Overflow { .. }));
     assert!(matches!(one("F64", "[2305843009213693952]", "[0,0]", 0), Problem::Overflow { .. }));
     assert!(matches!(one("U8", "[2]", "[0,2]", 3), Problem::Trailing { bytes: 1 }));
     assert!(matches!(one("U8", "[2]", "[1,3]", 3), Problem::Hole { bytes: 1, .. }));

@@ -1,6 +1,7 @@
 //! The header: parsed, then every claim in it checked against the file.
 
 use super::{Array, DEFAULT_ALIGNMENT, GgufType, Metadata, Problem, TensorInfo, Value};
+use crate::shape::elements;
 use std::collections::HashSet;
 
 /// How deep arrays may nest.
@@ -84,8 +85,7 @@ impl RawInfo {
     fn check(self, alignment: usize, start: usize, data_len: usize) -> Result<TensorInfo, Problem> {
         let RawInfo { name: tensor, dims, ty, offset } = self;
         let shape: Option<Vec<usize>> = dims.iter().rev().map(|d| usize::try_from(*d).ok()).collect();
-        let elements = dims.iter().try_fold(1u64, |n, d| n.checked_mul(*d)).and_then(|n| usize::try_from(n).ok());
-        let (Some(shape), Some(elements)) = (shape, elements) else {
+        let Some((shape, elements)) = shape.and_then(|s| elements(&s).map(|n| (s, n))) else {
             return Err(Problem::Overflow { tensor, shape: dims });
         };
         if offset % alignment as u64 != 0 {

@@ -2,6 +2,7 @@
 
 use super::{Array, DEFAULT_ALIGNMENT, GgufType, Metadata, Value, split_name};
 use crate::atomic::{TensorProblem, WriteError};
+use crate::shape::elements;
 use crate::stream::{Place, Stream, tensor_error};
 use codec::Encoding;
 use std::path::Path;
@@ -146,7 +147,7 @@ fn check(spec: &TensorSpec) -> Result<Checked<'_>, TensorProblem> {
     if cols % len != 0 {
         return Err(TensorProblem::Columns { encoding: spec.encoding.to_string(), multiple: len, cols });
     }
-    let elements = spec.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or(TensorProblem::TooLarge)?;
+    let elements = elements(&spec.shape).ok_or(TensorProblem::TooLarge)?;
     let len = (elements / len).checked_mul(bytes).ok_or(TensorProblem::TooLarge)? as u64;
     Ok(Checked { spec, ty, len })
 }

@@ -1,6 +1,7 @@
 //! The header: parsed, then every claim in it checked against the file.
 
 use super::{Problem, TensorInfo};
+use crate::shape::elements;
 use codec::Dtype;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, HashSet};
@@ -73,7 +74,7 @@ fn check_cover(tensors: &[TensorInfo], data_len: usize) -> Result<(), Problem> {
 
 /// Bytes of a tensor; `None` where the product does not fit.
 pub(super) fn byte_len(dtype: Dtype, shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(dtype.bytes(), |n, d| n.checked_mul(*d))
+    elements(shape)?.checked_mul(dtype.bytes())
 }
 
 /// The type that safetensors calls by this name.
