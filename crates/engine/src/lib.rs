@@ -1,1 +1,58 @@
-//! The driver: picks the pipeline, runs passes, checks invariants, proves the artifact.
+//! The driver: resolves recipes on this machine, carries plans out, and proves what it wrote.
+//!
+//! [`plan`] turns a recipe into a plan, [`compress`] carries it out, [`verify`] looks at an artifact again later. The
+//! engine prints nothing; it tells a [`Progress`]. It trusts no pass: the model is checked before and after each. An
+//! artifact gets its name only after it was reopened, checked and measured ([`proof`], [`contract`], [`staging`]).
+
+mod calibrate;
+mod compress;
+mod contract;
+mod error;
+mod progress;
+mod proof;
+mod provenance;
+mod quality;
+mod staging;
+pub mod training;
+mod verify;
+
+pub use calibrate::calibrate;
+pub use compress::{Outcome, compress, plan, revise};
+pub use contract::ContractError;
+pub use error::EngineError;
+pub use progress::{Progress, Quiet, Unit};
+pub use quality::Text;
+pub use verify::{Verification, verify};
+
+use ::plan::Bytes;
+use exec::Compute;
+
+/// How a run is carried out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Threads; as many as there are processors, where none are given.
+    pub threads: Option<usize>,
+    /// Bytes that the process may hold resident.
+    pub max_memory: Option<Bytes>,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// Whether an existing output is replaced.
+    pub replace: bool,
+    /// What quality is measured on; without it the artifact is checked but not run.
+    pub text: Option<&'a Text>,
+    /// What matrix products of the proof are computed in.
+    pub compute: Compute,
+}
+
+impl Options<'_> {
+    /// Threads.
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(rayon::current_num_threads)
+    }
+}
+
+fn pool(options: &Options<'_>) -> Result<rayon::ThreadPool, EngineError> {
+    let threads = options.threads();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|source| EngineError::Threads { threads, source })
+}

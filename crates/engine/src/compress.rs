@@ -1,0 +1,234 @@
+//! Carrying out a plan: encode, write, reopen, check, measure; only then does the artifact get its name.
+
+use crate::staging::Staging;
+use crate::{EngineError, Options, Progress, Unit, pool, proof, provenance};
+use codec::Encoding;
+use graph::{Model, Patch, WeightId};
+use import::Imported;
+use import::tokenizer::Tokenizer;
+use passes::quantize::round;
+use plan::preset::{Facts, Mix, Preset};
+use plan::{Container, CostModel, Journal, Note, Plan, Provenance, Recipe, Setting, Stage, Versus};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A run that succeeded.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was done, measured.
+    pub journal: Journal,
+    /// The artifact: a folder, a file, or the files of a split.
+    pub files: Vec<PathBuf>,
+}
+
+/// Resolves a recipe for a model on this machine.
+pub fn plan(imported: &Imported, recipe: &Recipe, options: &Options<'_>) -> Result<Plan, EngineError> {
+    let costs = crate::calibrate()?;
+    let plan = plan::resolve(&imported.model, recipe, &setting(imported, recipe, options, &costs))?;
+    Ok(plan)
+}
+
+/// Checks an edited plan against a model, and predicts anew what it will take on this machine.
+pub fn revise(imported: &Imported, plan: Plan, options: &Options<'_>) -> Result<Plan, EngineError> {
+    let costs = crate::calibrate()?;
+    let recipe = plan.recipe.clone();
+    Ok(plan.revise(&imported.model, &setting(imported, &recipe, options, &costs))?)
+}
+
+fn setting<'a>(imported: &Imported, recipe: &Recipe, options: &Options<'_>, costs: &'a CostModel) -> Setting<'a> {
+    let limit = recipe.proof.tokens.unwrap_or(usize::MAX);
+    Setting {
+        threads: options.threads(),
+        overhead: provenance::total_bytes(&imported.extras),
+        // About four letters to a token.
+        proof_tokens: options.text.map_or(0, |t| t.text.len() / 4).min(limit),
+        context: imported.model.decoder().map_or(1, |config| crate::quality::context(&recipe.proof, config)),
+        resident: crate::quality::resident(options.max_memory),
+        costs,
+    }
+}
+
+/// Carries out a plan. The artifact appears at `out` when it is proven; else nothing does, but for one that is sound and
+/// misses its bounds, which is kept in `<out>.rejected`.
+pub fn compress(
+    imported: &Imported,
+    plan: &Plan,
+    out: &Path,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Outcome, EngineError> {
+    pool(options)?.install(|| Run::new(imported, plan, out, options, progress)?.finish())
+}
+
+/// A run on its way: what was done so far.
+struct Run<'a> {
+    imported: &'a Imported,
+    plan: &'a Plan,
+    options: &'a Options<'a>,
+    progress: &'a dyn Progress,
+    staging: Staging,
+    tokenizer: Tokenizer,
+    notes: Vec<Note>,
+    stages: Vec<Stage>,
+}
+
+impl<'a> Run<'a> {
+    /// Checks all that can be checked before any work.
+    fn new(
+        imported: &'a Imported,
+        plan: &'a Plan,
+        out: &Path,
+        options: &'a Options<'a>,
+        progress: &'a dyn Progress,
+    ) -> Result<Run<'a>, EngineError> {
+        let costs = CostModel::default();
+        plan.clone().revise(&imported.model, &setting(imported, &plan.recipe, options, &costs))?;
+        check_gates(imported, plan, options)?;
+        if let Some(limit) = options.max_memory.filter(|limit| plan.prediction.memory > *limit) {
+            return Err(EngineError::Memory { needs: plan.prediction.memory, limit });
+        }
+        let sources: Vec<&Path> = imported.files.iter().map(PathBuf::as_path).chain([&*imported.path]).collect();
+        let staging = Staging::open(out, &sources, options.replace)?;
+        staging.check_space(plan.prediction.disk)?;
+        let tokenizer = proof::tokenizer(imported)?;
+        let notes = first_notes(imported, plan);
+        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages: Vec::new() })
+    }
+
+    fn finish(mut self) -> Result<Outcome, EngineError> {
+        self.timed("encode and write", Run::write)?;
+        let (proof, tensors) = self.timed("check and measure", Run::prove)?;
+        let root = &self.imported.path;
+        let files: Vec<PathBuf> = self.imported.files.iter().chain(&self.imported.extras).cloned().collect();
+        let source = self.timed("hash source", |run| provenance::hashes(root, &files, run.progress))?;
+        let violations = proof.quality.as_ref().map_or(Vec::new(), |q| self.plan.recipe.proof.violations(q));
+        let predicted = &self.plan.prediction;
+        let measured: f64 = self.stages.iter().map(|s| s.seconds).sum();
+        let versus = |predicted: f64, measured: Option<f64>| Versus { predicted, measured };
+        let journal = Journal {
+            provenance: self.provenance(source),
+            size: versus(predicted.artifact.0 as f64, Some(proof.bytes as f64)),
+            memory: versus(predicted.memory.0 as f64, eval::peak_memory().map(|b| b as f64)),
+            seconds: versus(predicted.seconds(), Some(measured)),
+            tensors,
+            notes: self.notes,
+            stages: self.stages,
+            proof,
+        };
+        if !violations.is_empty() {
+            let rejected = self.staging.reject()?;
+            return Err(EngineError::Gates { rejected, violations, journal: Box::new(journal) });
+        }
+        Ok(Outcome { journal, files: self.staging.commit()? })
+    }
+
+    fn provenance(&self, source: Vec<plan::FileHash>) -> Provenance {
+        Provenance {
+            tool: concat!("tinier ", env!("CARGO_PKG_VERSION")).into(),
+            source,
+            recipe: self.plan.recipe.to_toml(),
+            seed: self.options.seed,
+            threads: self.options.threads(),
+            machine: eval::machine(),
+        }
+    }
+
+    fn timed<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut Run<'a>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let start = Instant::now();
+        let done = work(self)?;
+        self.stages.push(Stage { name: name.into(), seconds: start.elapsed().as_secs_f64() });
+        Ok(done)
+    }
+
+    /// Encodes while it writes: weights are encoded when the exporter reads them.
+    fn write(&mut self) -> Result<(), EngineError> {
+        let mut model = self.imported.model.clone();
+        let find = |name: &str| model.weights.find(name);
+        let decisions: Vec<_> = self.plan.tensors.iter().filter_map(|t| Some((find(&t.name)?, t.to))).collect();
+        apply(&mut model, &decisions)?;
+        self.progress.begin("encode and write", self.plan.bytes_after(), Unit::Bytes);
+        let written = self.export(&model);
+        self.progress.end();
+        self.notes.extend(written?.notes.into_iter().map(|what| Note { weight: None, what }));
+        Ok(())
+    }
+
+    fn export(&self, model: &Model) -> Result<export::Written, EngineError> {
+        let path = self.staging.path();
+        let split = self.plan.recipe.output.split_size.map(|b| b.0);
+        let last = std::sync::atomic::AtomicU64::new(0);
+        let progress = |done: u64| {
+            let before = last.swap(done, std::sync::atomic::Ordering::Relaxed);
+            self.progress.advance(done.saturating_sub(before));
+        };
+        let written = match self.plan.container {
+            Container::Gguf => {
+                let name = self.imported.path.file_stem().map_or("model".into(), |n| n.to_string_lossy());
+                let options = export::gguf::Options {
+                    name: &name,
+                    file_type: file_type(self.plan, model),
+                    split_max_bytes: split,
+                };
+                export::gguf::write(model, &self.tokenizer, &path, options, &progress)?
+            }
+            Container::CompressedTensors | Container::Safetensors => {
+                let encoded = Imported { model: model.clone(), ..self.imported.clone() };
+                export::compressed_tensors::write(&encoded, &path, split.unwrap_or(export::compressed_tensors::MAX_SHARD), &progress)?
+            }
+        };
+        Ok(written)
+    }
+
+    fn prove(&mut self) -> Result<(plan::Proof, Vec<plan::TensorEntry>), EngineError> {
+        let source = proof::Source { imported: self.imported, tokenizer: &self.tokenizer };
+        let planned: Vec<Encoding> = self.plan.tensors.iter().map(|t| t.to).collect();
+        let artifact = self.staging.written()?;
+        proof::prove(&source, &artifact, Some(&planned), &self.plan.recipe.proof, self.options, self.progress)
+    }
+}
+
+/// Gives weights their encodings, lazily; the model is checked before and after.
+pub(crate) fn apply(model: &mut Model, decisions: &[(WeightId, Encoding)]) -> Result<(), EngineError> {
+    const PASS: &str = "quantize/round";
+    model.check().map_err(|source| EngineError::Unsound { pass: PASS, when: "before", source })?;
+    let patch = decisions.iter().fold(Patch::default(), |patch, (id, to)| patch.and(round::apply(model, *id, *to)));
+    model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
+}
+
+/// Bounds need something to be measured on.
+fn check_gates(imported: &Imported, plan: &Plan, options: &Options<'_>) -> Result<(), EngineError> {
+    let why = match imported.model.graph() {
+        _ if !plan.recipe.proof.gated() => return Ok(()),
+        None => "the architecture is unknown, so the model cannot be run",
+        Some(_) if options.text.is_none() => "there is no text to evaluate on",
+        Some(_) => return Ok(()),
+    };
+    Err(EngineError::CannotGate { why: why.into() })
+}
+
+/// What is known before anything was done.
+fn first_notes(imported: &Imported, plan: &Plan) -> Vec<Note> {
+    let fallback = |t: &plan::PlannedTensor| {
+        let (wanted, got, cols) = (t.instead_of?, t.to, t.shape.last()?);
+        let (wanted, got) = (plan::encoding_name(&wanted), plan::encoding_name(&got));
+        let what = format!("{got} instead of {wanted}: rows of {cols} are no multiple of its blocks");
+        Some(Note { weight: Some(t.name.clone()), what })
+    };
+    let general = imported.notes.iter().map(|what| Note { weight: None, what: what.clone() });
+    general.chain(plan.tensors.iter().filter_map(fallback)).collect()
+}
+
+/// `general.file_type`: the mix, or the first one that treats the largest weight so.
+fn file_type(plan: &Plan, model: &Model) -> u32 {
+    if let Ok(Preset::Mix(mix)) = plan.mix.parse() {
+        return mix.file_type();
+    }
+    let facts = model.decoder().map(Facts::of).unwrap_or_default();
+    let largest = model.weights.iter().map(|(_, w)| w).max_by_key(|w| w.elements());
+    let alike = |mix: &Mix| largest.is_some_and(|w| mix.encoding(&facts, w) == w.encoding);
+    Mix::ALL.into_iter().find(alike).unwrap_or(Mix::F16).file_type()
+}

@@ -1,0 +1,59 @@
+//! Why a run failed.
+
+use crate::contract::ContractError;
+use eval::EvalError;
+use export::ExportError;
+use formats::atomic::WriteError;
+use graph::{GraphError, SourceError};
+use import::ImportError;
+use import::tokenizer::TokenizerError;
+use plan::{Bytes, Journal, PlanError, Violation};
+use std::path::PathBuf;
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum EngineError {
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    #[error("the model is not sound {when} the pass `{pass}`: {source}")]
+    Unsound { pass: &'static str, when: &'static str, source: GraphError },
+    #[error("the pass `{pass}` failed: {source}")]
+    Pass { pass: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{}: the output needs a name", path.display())]
+    NoName { path: PathBuf },
+    #[error("{}: the output is the model `{}` itself, or one of them lies in the other; write elsewhere", output.display(), model.display())]
+    OutputIsSource { output: PathBuf, model: PathBuf },
+    #[error("{}: {needs} are needed, {free} are free; free some, or write elsewhere", path.display())]
+    NoSpace { path: PathBuf, needs: Bytes, free: Bytes },
+    #[error("the run would need {needs} of memory, {limit} are allowed; allow more, or take fewer threads")]
+    Memory { needs: Bytes, limit: Bytes },
+    #[error("bounds on quality cannot be checked: {why}")]
+    CannotGate { why: String },
+    #[error("{}: cannot read", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: the artifact is not what its loaders expect: {source}; it was not kept", artifact.display())]
+    Contract { artifact: PathBuf, source: ContractError },
+    #[error("{}: cannot be opened again: {source}; it was not kept", artifact.display())]
+    Reopen { artifact: PathBuf, source: ImportError },
+    #[error("the artifact misses its bounds: {}; it was kept as `{}`", list(violations), rejected.display())]
+    Gates { rejected: PathBuf, violations: Vec<Violation>, journal: Box<Journal> },
+    #[error("cannot start {threads} threads")]
+    Threads { threads: usize, source: rayon::ThreadPoolBuildError },
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")
+}
