@@ -201,6 +201,11 @@ impl<R: Scalar> Executor<R> {
         self.schedule.inputs(&self.graph, range)
     }
 
+    /// Gives the buffers of values back, for the next run.
+    pub fn recycle(&mut self, values: Values<R>) {
+        values.into_values().for_each(|data| self.pool.recycle(data));
+    }
+
     /// Runs nodes. Takes at least [`Executor::inputs_of`] the range, returns what later nodes read.
     pub fn run_range(&mut self, range: Range<usize>, values: Values<R>) -> Result<Values<R>, Error> {
         self.run_range_along(range, values, Along::nothing())

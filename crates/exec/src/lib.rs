@@ -33,4 +33,4 @@ pub use forward::Tap;
 pub use generate::{Sampling, generate, sample};
 pub use tensor::{Data, Tensor, Values};
 pub use train::{IGNORE, Recompute};
-pub use weights::{Compute, Residency, Scalar, Weights};
+pub use weights::{Compute, Residency, Scalar, Weights, decoded_bytes};
