@@ -266,23 +266,25 @@ pub fn positive(x: &[f32], weight: &[f32], top: u8, codes: &mut [u8]) -> f32 {
 
 /// The inverse scale of least weighted square error among nine around `top / max`.
 fn best_positive(x: &[f32], weight: &[f32], top: u8, max: f32) -> f32 {
-    let error = |scale: f32, level: &dyn Fn(f32) -> f32| {
-        let mut error = 0.0;
-        for (v, w) in x.iter().zip(weight) {
-            let diff = v - scale * level(*v);
-            error += w * diff * diff;
-        }
-        error
-    };
     let mut inverse = f32::from(top) / max;
     // The first trial is not limited to `top`, but kept in a byte.
-    let mut best = error(1.0 / inverse, &|v| f32::from(nearest_int(inverse * v) as u8));
+    let mut best = positive_error(x, weight, 1.0 / inverse, |v| f32::from(nearest_int(inverse * v) as u8));
     for i in (-4i8..=4).filter(|i| *i != 0) {
         let trial = (0.1 * f32::from(i) + f32::from(top)) / max;
-        let error = error(1.0 / trial, &|v| nearest_int(trial * v).min(i32::from(top)) as f32);
+        let level = |v| nearest_int(trial * v).min(i32::from(top)) as f32;
+        let error = positive_error(x, weight, 1.0 / trial, level);
         if error < best {
             (best, inverse) = (error, trial);
         }
     }
     inverse
+}
+
+fn positive_error(x: &[f32], weight: &[f32], scale: f32, level: impl Fn(f32) -> f32) -> f32 {
+    let mut error = 0.0;
+    for (v, w) in x.iter().zip(weight) {
+        let diff = v - scale * level(*v);
+        error += w * diff * diff;
+    }
+    error
 }
