@@ -136,7 +136,7 @@ fn bf16_products_are_close() {
     let near = half.forward(&ids).expect("runs");
     let square = |xs: &mut dyn Iterator<Item = f32>| xs.map(|x| x * x).sum::<f32>();
     let error = square(&mut near.data().iter().zip(exact.data()).map(|(a, b)| a - b));
-    assert!(error > 0.0 && error < 1e-4 * square(&mut exact.data().iter().copied()), "off by {error}");
+    assert!(error > 0.0 && error < 1e-3 * square(&mut exact.data().iter().copied()), "off by {error}");
     let refused = half.loss_and_grads(&ids, ids.data(), 1.0, Recompute::Nothing, &mut Grads::default());
     assert!(matches!(refused, Err(Error::Half { .. })));
 }
