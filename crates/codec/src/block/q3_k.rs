@@ -35,15 +35,51 @@ fn plain_scales(scale: &[f32; SUBS]) -> (f32, [u8; SUBS]) {
     (1.0 / inverse, scale.map(|s| (nearest_int(inverse * s) as i8).clamp(-32, 31).wrapping_add(32) as u8))
 }
 
-/// Rounds numbers to codes under rounded scales; a sub-block whose scale is lost keeps its codes.
-fn requantize(x: &[f32], d: f16, scale: &[u8; SUBS], codes: &mut [u8; LEN]) {
-    for ((x, codes), scale) in x.chunks_exact(SUB).zip(codes.chunks_exact_mut(SUB)).zip(scale) {
-        let d = d.to_f32() * (f32::from(*scale) - 32.0);
-        if d != 0.0 {
+impl Q3K {
+    /// Numbers in a sub-block.
+    pub const SUB: usize = SUB;
+    /// Levels are `−HALF..HALF`.
+    pub const HALF: u8 = HALF;
+
+    /// Weights of the 256 numbers of `x` where their importance is known.
+    pub fn weights(x: &[f32], importance: &[f32], out: &mut [f32; LEN]) {
+        importance_weights(x, importance, 2.0 * sum(x.iter().map(|v| v * v)) / LEN as f32, out);
+    }
+
+    /// The encoder after its search: from the scales of the sub-blocks (and, where importance is known, the sums of
+    /// their weights), and codes for those whose scale becomes 0, to bytes. Says whether it needed those codes: whether
+    /// a scale that was not 0 became 0.
+    pub fn finish(
+        x: &[f32],
+        scale: &[f32; SUBS],
+        weight: Option<&[f32; SUBS]>,
+        mut codes: [u8; LEN],
+        out: &mut [u8],
+    ) -> bool {
+        let (d, rounded) = match weight {
+            None => plain_scales(scale),
+            Some(weight) => {
+                let mut rounded = [0; SUBS];
+                (symmetric(scale, weight, 32, &mut rounded), rounded)
+            }
+        };
+        let d = f16::from_f32(d);
+        write_scales(&rounded, &mut out[SCALES]);
+        write_f16(out, D, d);
+        let mut lost = false;
+        let subs = x.chunks_exact(SUB).zip(codes.chunks_exact_mut(SUB));
+        for ((x, codes), (rounded, scale)) in subs.zip(rounded.iter().zip(scale)) {
+            let d = d.to_f32() * (f32::from(*rounded) - 32.0);
+            if d == 0.0 {
+                lost |= *scale != 0.0;
+                continue;
+            }
             for (code, v) in codes.iter_mut().zip(x) {
                 *code = (nearest_int(v / d).clamp(-4, 3) + 4) as u8;
             }
         }
+        Q3K.pack(&codes, out);
+        lost
     }
 }
 
@@ -57,34 +93,20 @@ impl BlockCodec for Q3K {
     }
 
     fn encode_block(&self, x: &[f32], importance: Option<Importance<'_>>, out: &mut [u8]) {
-        let mut codes = [0; LEN];
-        let mut scale = [0.0; SUBS];
-        let subs = x.chunks_exact(SUB).zip(codes.chunks_exact_mut(SUB));
-        let (d, scale) = match importance {
-            None => {
-                for (scale, (x, codes)) in scale.iter_mut().zip(subs) {
-                    *scale = symmetric_descent(x, HALF, codes);
-                }
-                plain_scales(&scale)
-            }
-            Some(Importance { columns, .. }) => {
-                let sigma2 = 2.0 * sum(x.iter().map(|v| v * v)) / LEN as f32;
-                let (mut weights, mut sums, mut rounded) = ([0.0; LEN], [0.0; SUBS], [0; SUBS]);
-                importance_weights(x, columns, sigma2, &mut weights);
-                for (((x, codes), w), (scale, total)) in
-                    subs.zip(weights.chunks_exact(SUB)).zip(scale.iter_mut().zip(&mut sums))
-                {
-                    *scale = symmetric(x, w, HALF, codes);
-                    *total = sum(w.iter().copied());
-                }
-                (symmetric(&scale, &sums, 32, &mut rounded), rounded)
-            }
+        let (mut scale, mut codes) = ([0.0; SUBS], [0; LEN]);
+        let subs = x.chunks_exact(SUB).zip(codes.chunks_exact_mut(SUB)).zip(&mut scale);
+        let Some(Importance { columns, .. }) = importance else {
+            subs.for_each(|((x, codes), scale)| *scale = symmetric_descent(x, HALF, codes));
+            Self::finish(x, &scale, None, codes, out);
+            return;
         };
-        let d = f16::from_f32(d);
-        write_scales(&scale, &mut out[SCALES]);
-        write_f16(out, D, d);
-        requantize(x, d, &scale, &mut codes);
-        self.pack(&codes, out);
+        let (mut weights, mut sums) = ([0.0; LEN], [0.0; SUBS]);
+        Self::weights(x, columns, &mut weights);
+        for (((x, codes), scale), (w, total)) in subs.zip(weights.chunks_exact(SUB).zip(&mut sums)) {
+            *scale = symmetric(x, w, HALF, codes);
+            *total = sum(w.iter().copied());
+        }
+        Self::finish(x, &scale, Some(&sums), codes, out);
     }
 
     fn pack(&self, codes: &[u8], block: &mut [u8]) {

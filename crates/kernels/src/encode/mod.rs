@@ -44,7 +44,8 @@ pub fn encode_rows(
         BlockFormat::Q2_K => affine::encode(rows, &Q2K::FORMAT, &Q2K, Q2K::finish, out),
         BlockFormat::Q4_K => affine::encode(rows, &Q4K::FORMAT, &Q4K, Q4K::finish, out),
         BlockFormat::Q5_K => affine::encode(rows, &Q5K::FORMAT, &Q5K, Q5K::finish, out),
-        BlockFormat::Q6_K => symmetric::encode(rows, out),
+        BlockFormat::Q3_K => symmetric::encode_q3_k(rows, out),
+        BlockFormat::Q6_K => symmetric::encode_q6_k(rows, out),
         _ => rows.encode_by_reference(format, out)?,
     }
     format.validate(out)

@@ -1,15 +1,47 @@
-//! Q6_K: the search of `codec::block::search::symmetric`, a sub-block per lane.
+//! Q6_K, and Q3_K where importance is known: the search of `codec::block::search::symmetric`, a sub-block per lane.
 
 use super::{Lane, Rows, SUB, Tile, clamp, round, select, transpose};
 use crate::simd::{LANES, vectorised};
 use codec::block::BlockCodec;
+use codec::block::q3_k::Q3K;
 use codec::block::q6_k::Q6K;
 use codec::block::superblock::{LEN, SUBS};
 
 const _: () = assert!(LANES == SUBS, "a superblock fills the lanes");
 
-/// Encodes all superblocks.
-pub(super) fn encode(rows: Rows<'_>, out: &mut [u8]) {
+/// Encodes all superblocks as Q3_K. Without importance its search is of another kind, and left to the reference.
+pub(super) fn encode_q3_k(rows: Rows<'_>, out: &mut [u8]) {
+    let (mut x, mut w): (Tile, Tile) = ([Lane::ZERO; SUB], [Lane::ZERO; SUB]);
+    let mut weights = [0.0; LEN];
+    for (i, block) in out.chunks_exact_mut(Q3K.block_bytes()).enumerate() {
+        let (numbers, importance) = rows.superblock(i);
+        let Some(importance) = importance else {
+            rows.encode_superblock(i, &Q3K, block);
+            continue;
+        };
+        Q3K::weights(numbers, importance, &mut weights);
+        transpose(numbers, Q3K::SUB, 0, &mut x);
+        transpose(&weights, Q3K::SUB, 0, &mut w);
+        let (scale, odd) = search(&x[..Q3K::SUB], &w[..Q3K::SUB], f32::from(Q3K::HALF));
+        let sums = sums(&w[..Q3K::SUB]);
+        if odd || Q3K::finish(numbers, &scale, Some(&sums), [0; LEN], block) {
+            rows.encode_superblock(i, &Q3K, block);
+        }
+    }
+}
+
+fn sums(w: &[Lane]) -> Lane {
+    let mut sums = Lane::ZERO;
+    for w in w {
+        for k in 0..LANES {
+            sums[k] += w[k];
+        }
+    }
+    sums
+}
+
+/// Encodes all superblocks as Q6_K.
+pub(super) fn encode_q6_k(rows: Rows<'_>, out: &mut [u8]) {
     let (mut x, mut w): (Tile, Tile) = ([Lane::ZERO; SUB], [Lane::ZERO; SUB]);
     for (i, block) in out.chunks_exact_mut(Q6K.block_bytes()).enumerate() {
         let (numbers, importance) = rows.superblock(i);
