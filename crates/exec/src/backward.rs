@@ -165,7 +165,7 @@ impl<'a, R: Scalar> Backward<'a, R> {
     }
 
     /// Lets `write` set an input's gradient or add to it, if it is wanted.
-    pub fn into_input(&mut self, input: usize, shape: &[usize], write: impl FnOnce(&mut [R], Write)) {
+    pub fn input_grad(&mut self, input: usize, shape: &[usize], write: impl FnOnce(&mut [R], Write)) {
         if self.wants(input) {
             let (mut grad, how) = self.open(input, shape);
             write(grad.data_mut(), how);
@@ -185,7 +185,7 @@ impl<'a, R: Scalar> Backward<'a, R> {
     }
 
     /// Lets `add` add to a weight's gradient, if it is wanted.
-    pub fn into_weight(&mut self, weight: WeightId, add: impl FnOnce(&mut [R])) {
+    pub fn weight_grad(&mut self, weight: WeightId, add: impl FnOnce(&mut [R])) {
         if self.trains(weight) {
             let len = self.weights.store().get(weight).elements();
             add(self.of_weights.of.entry(weight).or_insert_with(|| vec![R::ZERO; len]));

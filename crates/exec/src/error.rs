@@ -22,6 +22,12 @@ pub enum Error {
     Kind { node: String, input: usize, got: &'static str, expected: &'static str },
     #[error("nodes {start}..{end} of a graph with {nodes} nodes")]
     Range { start: usize, end: usize, nodes: usize },
+    #[error("`{what}` has a dimension of zero")]
+    Empty { what: String },
+    #[error("rows {start}..{end} of {rows}")]
+    Rows { start: usize, end: usize, rows: usize },
+    #[error("weight `{weight}`: its shape changed from {old:?} to {new:?}; that takes a new executor")]
+    Reshaped { weight: String, old: Vec<usize>, new: Vec<usize> },
     #[error("an executor runs graphs with one input and one output; this one has {inputs} and {outputs}")]
     NotALanguageModel { inputs: usize, outputs: usize },
     #[error("{targets} targets for {tokens} tokens")]
@@ -34,6 +40,8 @@ pub enum Error {
     CacheFull { past: usize, new: usize, capacity: usize },
     #[error("the logits of the next token are not numbers")]
     Logits,
+    #[error("sampling needs a temperature above zero, got {0}; greedy decoding takes none")]
+    Temperature(f64),
     #[error("a prompt needs at least one token")]
     EmptyPrompt,
 }

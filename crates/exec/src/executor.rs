@@ -6,7 +6,7 @@ use crate::ops::RopeTables;
 use crate::pool::Pool;
 use crate::schedule::Schedule;
 use crate::{Compute, Data, Error, KvCache, Residency, Scalar, Tensor, Values, Weights};
-use graph::{Graph, ValueId, WeightId, WeightStore};
+use graph::{Dim, Graph, ValueId, WeightId, WeightStore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,6 +34,12 @@ pub struct Executor<R = f32> {
     shape: Vec<usize>,
 }
 
+/// A callback that sees rows of logits of several batches: `see(batch, rows, logits)`.
+pub type ManyLogits<'a, R> = &'a mut dyn FnMut(usize, Range<usize>, &[R]);
+
+/// A callback that sees the values of several batches.
+pub type ManyTapper<'a, R> = &'a mut dyn FnMut(usize, Tap<'_, R>);
+
 /// Elements of a chunk of logits, if rows are not very long.
 const LOGITS: usize = 1 << 21;
 
@@ -44,6 +50,7 @@ impl<R: Scalar> Executor<R> {
             let (inputs, outputs) = (graph.inputs().len(), graph.outputs().len());
             return Err(Error::NotALanguageModel { inputs, outputs });
         };
+        refuse_empty(graph, weights)?;
         Ok(Executor {
             schedule: Schedule::new(graph),
             weights: Weights::new(graph, weights, options.compute, options.residency),
@@ -72,10 +79,11 @@ impl<R: Scalar> Executor<R> {
         &mut self.weights
     }
 
-    /// Takes other contents for the same weights, of the same shapes (a pass changed some).
-    pub fn set_weights(&mut self, weights: &WeightStore) {
-        self.weights.replace(weights);
+    /// Takes other contents for the same weights (a pass changed some); those are read again when next needed.
+    pub fn set_weights(&mut self, weights: &WeightStore) -> Result<(), Error> {
+        self.weights.replace(weights)?;
         self.trains.resize(weights.len(), true);
+        Ok(())
     }
 
     /// Says which weights get gradients; all do until this is called.
@@ -136,51 +144,70 @@ impl<R: Scalar> Executor<R> {
         self.take(&mut values, self.output)
     }
 
-    /// Hands logits to `see` in chunks of rows, first to last: `see(rows, logits)`, rows counted over `[batch · tokens]`.
-    pub fn forward_logits(&mut self, ids: &Tensor<u32>, see: &mut dyn FnMut(Range<usize>, &[R])) -> Result<(), Error> {
+    /// What goes into the head, `[batch, tokens, width]`, for [`Executor::logits`] to finish rows of it when they are
+    /// wanted: two models compared side by side need never hold all logits of either.
+    pub fn forward_hidden(&mut self, ids: &Tensor<u32>) -> Result<Arc<Tensor<R>>, Error> {
         let mut values = self.start(ids)?;
         self.run_segments(&mut values, &mut Along::nothing())?;
-        self.see_logits(values, see)
+        self.hidden(&values)
+    }
+
+    /// Logits `[1, rows, vocabulary]` of some rows of [`Executor::forward_hidden`], counted over `[batch · tokens]`.
+    pub fn logits(&mut self, hidden: &Tensor<R>, rows: Range<usize>) -> Result<Tensor<R>, Error> {
+        if rows.start > rows.end || rows.end > hidden.rows() {
+            return Err(Error::Rows { start: rows.start, end: rows.end, rows: hidden.rows() });
+        }
+        self.head_of(hidden, rows, None)
+    }
+
+    /// Hands logits to `see` in chunks of rows, first to last: `see(rows, logits)`, rows counted over `[batch · tokens]`.
+    pub fn forward_logits(&mut self, ids: &Tensor<u32>, see: &mut dyn FnMut(Range<usize>, &[R])) -> Result<(), Error> {
+        let hidden = self.forward_hidden(ids)?;
+        self.see_logits(hidden, see)
     }
 
     /// [`Executor::forward_logits`] of many batches: `see(batch, rows, logits)`. Where weights do not all stay resident,
     /// all batches go through one block before the next is read, and only their values between blocks are kept.
-    pub fn forward_many(
-        &mut self,
-        batches: &[Tensor<u32>],
-        see: &mut dyn FnMut(usize, Range<usize>, &[R]),
-    ) -> Result<(), Error> {
+    pub fn forward_many(&mut self, batches: &[Tensor<u32>], see: ManyLogits<'_, R>) -> Result<(), Error> {
         if self.weights.all_fit() {
             let mut each = batches.iter().enumerate();
             return each.try_for_each(|(i, ids)| self.forward_logits(ids, &mut |rows, logits| see(i, rows, logits)));
         }
-        let values = self.run_blocks(batches, &mut |_, _| {})?;
-        let mut each = values.into_iter().enumerate();
-        each.try_for_each(|(i, values)| self.see_logits(values, &mut |rows, logits| see(i, rows, logits)))
-    }
-
-    /// Takes all batches through one segment after the other, so that every weight is read once; `done(segment, values)`
-    /// sees what each batch holds behind it. Returns what goes into the head.
-    pub fn run_blocks(
-        &mut self,
-        batches: &[Tensor<u32>],
-        done: &mut dyn FnMut(usize, &[Values<R>]),
-    ) -> Result<Vec<Values<R>>, Error> {
         let mut all = batches.iter().map(|ids| self.start(ids)).collect::<Result<Vec<_>, _>>()?;
-        for (i, range) in self.schedule.segments.clone().into_iter().enumerate() {
-            self.run_all(range, &mut all, &mut Along::nothing())?;
-            done(i, &all);
+        for range in self.schedule.segments.clone() {
+            self.run_range_many(range, &mut all, None)?;
         }
-        Ok(all)
+        for (i, values) in all.into_iter().enumerate() {
+            let hidden = self.hidden(&values)?;
+            drop(values);
+            self.see_logits(hidden, &mut |rows, logits| see(i, rows, logits))?;
+        }
+        Ok(())
     }
 
-    /// Runs nodes on the values of several batches with one reading of their weights.
-    fn run_all(&mut self, range: Range<usize>, all: &mut [Values<R>], along: &mut Along<'_, R>) -> Result<(), Error> {
-        let mut machine = self.machine();
-        machine.hold = true;
-        let ran = all.iter_mut().try_for_each(|values| machine.run(range.clone(), values, along));
+    /// Runs nodes on the values of several batches with one reading of their weights; each holds what later nodes read
+    /// afterwards. `tap(batch, …)` sees the inputs of every node.
+    pub fn run_range_many(
+        &mut self,
+        range: Range<usize>,
+        all: &mut [Values<R>],
+        mut tap: Option<ManyTapper<'_, R>>,
+    ) -> Result<(), Error> {
+        self.check_range(&range)?;
+        for (batch, values) in all.iter_mut().enumerate() {
+            self.check_values(&range, values)?;
+            let mut machine = self.machine();
+            machine.hold = true;
+            match &mut tap {
+                Some(tap) => {
+                    let tap = &mut |seen: Tap<'_, R>| tap(batch, seen);
+                    machine.run(range.clone(), values, &mut Along { tap: Some(tap), ..Along::nothing() })?;
+                }
+                None => machine.run(range.clone(), values, &mut Along::nothing())?,
+            }
+        }
         self.weights.end_block();
-        ran
+        Ok(())
     }
 
     /// The ids as the value that the graph starts from.
@@ -302,9 +329,7 @@ impl<R: Scalar> Executor<R> {
     }
 
     /// Runs the head on chunks of rows.
-    fn see_logits(&mut self, values: Values<R>, see: &mut dyn FnMut(Range<usize>, &[R])) -> Result<(), Error> {
-        let hidden = self.hidden(&values)?;
-        drop(values);
+    fn see_logits(&mut self, hidden: Arc<Tensor<R>>, see: &mut dyn FnMut(Range<usize>, &[R])) -> Result<(), Error> {
         for rows in self.chunks(hidden.rows()) {
             let logits = self.head_of(&hidden, rows.clone(), None)?;
             see(rows, logits.data());
@@ -375,5 +400,17 @@ impl<R: Scalar> Executor<R> {
             Some(Data::Float(tensor)) => Ok(Arc::try_unwrap(tensor).unwrap_or_else(|shared| self.pool.copy(&shared))),
             _ => Err(Error::Missing { value: self.graph.values()[id.0].name.clone() }),
         }
+    }
+}
+
+/// Kernels cut values into rows: no dimension may be zero.
+fn refuse_empty(graph: &Graph, weights: &WeightStore) -> Result<(), Error> {
+    if let Some(value) = graph.values().iter().find(|v| v.shape.contains(&Dim::Fixed(0))) {
+        return Err(Error::Empty { what: value.name.clone() });
+    }
+    let read = graph.nodes().iter().flat_map(|n| n.op.spec().weights());
+    match read.map(|id| weights.get(id)).find(|w| w.elements() == 0) {
+        Some(weight) => Err(Error::Empty { what: weight.name.clone() }),
+        None => Ok(()),
     }
 }

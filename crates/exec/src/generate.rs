@@ -30,33 +30,56 @@ fn uniform(seed: u64, position: u64) -> f64 {
 
 /// Chooses the token at `position` of a text from its logits. Fails where the largest is not a finite number.
 pub fn sample<R: Scalar>(logits: &[R], sampling: Sampling, position: usize) -> Result<u32, Error> {
-    let mut order: Vec<(u32, f64)> = logits.iter().enumerate().map(|(id, x)| (id as u32, x.to_f64())).collect();
-    if order.iter().any(|(_, x)| x.is_nan()) {
+    let mut candidates: Vec<(u32, f64)> = logits.iter().enumerate().map(|(id, x)| (id as u32, x.to_f64())).collect();
+    if candidates.iter().any(|(_, x)| x.is_nan()) {
         return Err(Error::Logits);
     }
-    let best = order.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best });
+    let best = candidates.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best });
     let Some((best, top)) = best.filter(|(_, top)| top.is_finite()) else { return Err(Error::Logits) };
     let Sampling::Random { temperature, top_k, top_p, seed } = sampling else { return Ok(best) };
-    order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    order.truncate(top_k.unwrap_or(usize::MAX).max(1));
-    order.iter_mut().for_each(|(_, x)| *x = ((*x - top) / temperature).exp());
-    let total: f64 = order.iter().map(|(_, p)| p).sum();
-    let mut reached = 0.0;
-    let nucleus = order.iter().take_while(|(_, p)| {
-        let before = reached;
-        reached += p / total;
-        before < top_p
-    });
-    let nucleus: Vec<_> = nucleus.copied().collect();
-    let kept: f64 = nucleus.iter().map(|(_, p)| p).sum();
-    let mut left = uniform(seed, position as u64) * kept;
-    for (id, p) in &nucleus {
-        left -= p;
-        if left < 0.0 {
-            return Ok(*id);
-        }
+    if temperature.is_nan() || temperature <= 0.0 {
+        return Err(Error::Temperature(temperature));
     }
-    Ok(nucleus.last().map_or(best, |(id, _)| *id))
+    keep_largest(&mut candidates, top_k.unwrap_or(usize::MAX).max(1));
+    candidates.iter_mut().for_each(|(_, x)| *x = ((*x - top) / temperature).exp());
+    keep_nucleus(&mut candidates, top_p);
+    let total: f64 = candidates.iter().map(|(_, p)| p).sum();
+    let mut left = uniform(seed, position as u64) * total;
+    let drawn = candidates.iter().find(|(_, p)| {
+        left -= p;
+        left < 0.0
+    });
+    Ok(drawn.map_or(best, |(id, _)| *id))
+}
+
+/// Larger first; the lower id first between equals.
+fn by_size(a: &(u32, f64), b: &(u32, f64)) -> std::cmp::Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+/// Keeps the `count` largest.
+fn keep_largest(candidates: &mut Vec<(u32, f64)>, count: usize) {
+    if count < candidates.len() {
+        candidates.select_nth_unstable_by(count, by_size);
+        candidates.truncate(count);
+    }
+    // Whatever order the selection left, draws go by id.
+    candidates.sort_unstable_by_key(|(id, _)| *id);
+}
+
+/// Keeps the largest that together reach the share `top_p` (Holtzman et al. 2019).
+fn keep_nucleus(candidates: &mut Vec<(u32, f64)>, top_p: f64) {
+    if top_p >= 1.0 {
+        return;
+    }
+    candidates.sort_unstable_by(by_size);
+    let total: f64 = candidates.iter().map(|(_, p)| p).sum();
+    let mut reached = 0.0;
+    let enough = candidates.iter().position(|(_, p)| {
+        reached += p / total;
+        reached >= top_p
+    });
+    candidates.truncate(enough.map_or(candidates.len(), |at| at + 1));
 }
 
 /// Continues a prompt by at most `tokens` tokens. Each goes to `on_token`, which says whether to go on.

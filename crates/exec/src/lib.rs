@@ -4,8 +4,9 @@
 //! uses again. Nodes run one after the other; each op's forward and backward stand side by side in `ops/<op>.rs`.
 //!
 //! - [`Executor::forward`], [`Executor::forward_logits`]: logits whole, or in chunks of rows so that they are never all
-//!   resident. [`Executor::forward_with_taps`] shows each node's inputs on the way.
-//! - [`Executor::forward_many`]: many batches block by block, one block's weights resident at a time.
+//!   resident; [`Executor::forward_hidden`] and [`Executor::logits`] do so on demand. [`Executor::forward_with_taps`] shows
+//!   each node's inputs on the way.
+//! - [`Executor::forward_many`], [`Executor::run_range_many`]: many batches block by block, one block's weights resident at a time.
 //! - [`Executor::run_range`], [`Executor::backward_range`]: any run of nodes, for passes that work on one block.
 //! - [`Executor::loss_and_grads`], [`Executor::backprop`]: training, with recomputation by block where asked.
 //! - [`KvCache`], [`generate`]: incremental decoding.
@@ -28,7 +29,7 @@ mod weights;
 pub use backward::{Grads, Tape};
 pub use cache::KvCache;
 pub use error::Error;
-pub use executor::{Executor, Options};
+pub use executor::{Executor, ManyLogits, ManyTapper, Options};
 pub use forward::Tap;
 pub use generate::{Sampling, generate, sample};
 pub use tensor::{Data, Tensor, Values};

@@ -129,15 +129,21 @@ impl<R: Scalar> Weights<R> {
     }
 
     /// Takes another store of the same weights; what changed is read again.
-    pub(crate) fn replace(&mut self, store: &WeightStore) {
+    pub(crate) fn replace(&mut self, store: &WeightStore) -> Result<(), Error> {
         for (id, weight) in store.iter().take(self.slots.len()) {
-            if !Arc::ptr_eq(weight, self.store.get(id)) {
+            let old = self.store.get(id);
+            if old.shape != weight.shape {
+                let (old, new) = (old.shape.clone(), weight.shape.clone());
+                return Err(Error::Reshaped { weight: weight.name.clone(), old, new });
+            }
+            if !Arc::ptr_eq(weight, old) {
                 self.drop_slot(id.0);
             }
         }
         self.slots.resize_with(store.len(), || Slot { held: None, passing: false });
         self.products.resize(store.len(), false);
         self.store = store.clone();
+        Ok(())
     }
 
     /// Makes the weights that a node reads available.

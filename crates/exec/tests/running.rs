@@ -53,7 +53,7 @@ fn every_way_to_run_gives_the_same_logits() {
 #[test]
 fn blocks_run_one_by_one() {
     let ids = common::ids(23, 2, 5);
-    let mut executor = executor(RICH, Options::default());
+    let mut executor = executor(RICH, Options { residency: Residency::Block, ..Options::default() });
     let whole = executor.forward(&ids).expect("runs");
     let mut values = executor.start(&ids).expect("ids");
     for range in executor.segments().to_vec() {
@@ -64,6 +64,18 @@ fn blocks_run_one_by_one() {
     values = executor.run_range(executor.head(), values).expect("runs");
     let logits = values.into_values().next().and_then(|data| data.float().cloned()).expect("logits");
     assert_eq!(*logits, whole);
+
+    let mut all = [executor.start(&ids).expect("ids"), executor.start(&ids).expect("ids")];
+    let mut seen = [0; 2];
+    for range in executor.segments().to_vec() {
+        let tap = &mut |batch: usize, tap: Tap<'_>| seen[batch] += usize::from(matches!(tap, Tap::Inputs { .. }));
+        executor.run_range_many(range, &mut all, Some(tap)).expect("runs");
+    }
+    assert_eq!(seen, [executor.head().start; 2]);
+    let hidden = executor.forward_hidden(&ids).expect("runs");
+    let rows = executor.logits(&hidden, 3..9).expect("runs");
+    assert_eq!(rows.data(), &whole.data()[3 * 23..9 * 23]);
+    assert!(matches!(executor.logits(&hidden, 3..11), Err(Error::Rows { rows: 10, .. })));
 }
 
 #[test]
@@ -179,6 +191,8 @@ fn samples_follow_the_probabilities() {
     close(counts(Some(2), 1.0), [0.0, 0.731, 0.269, 0.0]);
     close(counts(None, 0.8), [0.0, 0.731, 0.269, 0.0]);
     close(counts(None, 0.5), [0.0, 1.0, 0.0, 0.0]);
+    let cold = Sampling::Random { temperature: 0.0, top_k: None, top_p: 1.0, seed: 0 };
+    assert!(matches!(sample(&logits, cold, 0), Err(Error::Temperature(_))));
     assert!(matches!(sample(&[0.0, f32::NAN], Sampling::Greedy, 0), Err(Error::Logits)));
 }
 
@@ -192,9 +206,12 @@ fn changed_weights_are_read_again() {
     let old = weights.get(id).clone();
     let other = vec![0.0; old.elements()];
     weights.insert(Weight::from_f32(&old.name, old.place, old.shape.clone(), &other).expect("zeros"));
-    executor.set_weights(&weights);
+    executor.set_weights(&weights).expect("the same shapes");
     let after = executor.forward(&ids).expect("runs");
     assert_ne!(before, after);
+    weights.replace(id, old.encoding, vec![1, 1], old.source.clone());
+    assert!(matches!(executor.set_weights(&weights), Err(Error::Reshaped { .. })));
+    weights.insert(Weight::from_f32(&old.name, old.place, old.shape.clone(), &other).expect("zeros"));
     let mut fresh = Executor::<f32>::new(&graph, &weights, Options::default()).expect("one input, one output");
     assert_eq!(after, fresh.forward(&ids).expect("runs"));
 }

@@ -53,7 +53,7 @@ impl<R: Scalar> Rule<R> for Activation {
 
     fn backward(&self, cx: &mut Backward<'_, R>) -> Result<(), Error> {
         let (x, dy) = (cx.input(0)?, cx.grad(0)?);
-        cx.into_input(0, x.shape(), |dx, write| apply_grad(*self, x.data(), dy.data(), dx, write));
+        cx.input_grad(0, x.shape(), |dx, write| apply_grad(*self, x.data(), dy.data(), dx, write));
         cx.recycle(dy);
         Ok(())
     }

@@ -16,7 +16,7 @@ impl<R: Scalar> Rule<R> for Add {
 
     fn backward(&self, cx: &mut Backward<'_, R>) -> Result<(), Error> {
         let dy = cx.grad(0)?;
-        cx.into_input(1, dy.shape(), |db, write| kernels::scale(R::ONE, dy.data(), db, write));
+        cx.input_grad(1, dy.shape(), |db, write| kernels::scale(R::ONE, dy.data(), db, write));
         cx.add_grad(0, dy);
         Ok(())
     }

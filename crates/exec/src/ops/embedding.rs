@@ -26,7 +26,7 @@ impl<R: Scalar> Rule<R> for Embedding {
     fn backward(&self, cx: &mut Backward<'_, R>) -> Result<(), Error> {
         let (ids, dy) = (cx.index(0)?, cx.grad(0)?);
         let width = dy.width();
-        cx.into_weight(self.weight, |dw| {
+        cx.weight_grad(self.weight, |dw| {
             for (id, row) in ids.data().iter().zip(dy.data().chunks_exact(width)) {
                 let at = *id as usize * width;
                 dw[at..at + width].iter_mut().zip(row).for_each(|(dw, dy)| *dw += *dy);

@@ -21,16 +21,16 @@ impl<R: Scalar> Rule<R> for Linear {
         let outputs = dy.width();
         if cx.trains(self.weight) {
             let x = cx.input(0)?;
-            cx.into_weight(self.weight, |dw| {
+            cx.weight_grad(self.weight, |dw| {
                 kernels::linear_grad_weight(dy.data(), x.data(), dw, x.width(), outputs, Write::Add);
             });
         }
         if let Some(bias) = self.bias {
-            cx.into_weight(bias, |db| kernels::linear_grad_bias(dy.data(), db));
+            cx.weight_grad(bias, |db| kernels::linear_grad_bias(dy.data(), db));
         }
         if cx.wants(0) {
             let (weight, inputs) = (cx.weights.full(self.weight)?, cx.weights.store().get(self.weight).cols());
-            cx.into_input(0, &dy.shape_with_width(inputs), |dx, write| {
+            cx.input_grad(0, &dy.shape_with_width(inputs), |dx, write| {
                 kernels::linear_grad_input(dy.data(), weight, dx, inputs, outputs, write);
             });
         }

@@ -146,12 +146,12 @@ impl<R: Scalar> ExpertBackward<'_, R> {
         self.weigh(&mut dhidden, inner);
         let mut dy = std::mem::take(&mut self.dy);
         self.weigh(&mut dy, width);
-        cx.into_weight(down, |dw| {
+        cx.weight_grad(down, |dw| {
             kernels::linear_grad_weight(&dy, &hidden.product, dw, inner, width, Write::Add);
         });
         let (dgate, dup) = self.through_gate(&hidden, &dhidden);
         for (weight, grad) in [(gate, &dgate), (up, &dup)] {
-            cx.into_weight(weight, |dw| kernels::linear_grad_weight(grad, &self.x, dw, width, inner, Write::Add));
+            cx.weight_grad(weight, |dw| kernels::linear_grad_weight(grad, &self.x, dw, width, inner, Write::Add));
         }
         let mut dx = vec![R::ZERO; self.x.len()];
         kernels::linear_grad_input(&dgate, cx.weights.full(gate)?, &mut dx, width, inner, Write::Set);

@@ -50,11 +50,11 @@ impl<R: Scalar> Rule<R> for MoeRoute {
         }
         let mut dlogits = cx.pool.take(all.len());
         kernels::softmax_rows_grad(&all, &dp, &mut dlogits, n);
-        cx.into_weight(self.weight, |dw| {
+        cx.weight_grad(self.weight, |dw| {
             kernels::linear_grad_weight(&dlogits, x.data(), dw, x.width(), n, Write::Add);
         });
         let weight = cx.weights.full(self.weight)?;
-        cx.into_input(0, x.shape(), |dx, write| {
+        cx.input_grad(0, x.shape(), |dx, write| {
             kernels::linear_grad_input(&dlogits, weight, dx, x.width(), n, write);
         });
         [dlogits, all].into_iter().for_each(|buffer| cx.pool.give(buffer));

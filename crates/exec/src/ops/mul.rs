@@ -17,8 +17,8 @@ impl<R: Scalar> Rule<R> for Mul {
 
     fn backward(&self, cx: &mut Backward<'_, R>) -> Result<(), Error> {
         let (a, b, dy) = (cx.input(0)?, cx.input(1)?, cx.grad(0)?);
-        cx.into_input(0, a.shape(), |da, write| kernels::mul(dy.data(), b.data(), da, write));
-        cx.into_input(1, b.shape(), |db, write| kernels::mul(dy.data(), a.data(), db, write));
+        cx.input_grad(0, a.shape(), |da, write| kernels::mul(dy.data(), b.data(), da, write));
+        cx.input_grad(1, b.shape(), |db, write| kernels::mul(dy.data(), a.data(), db, write));
         cx.recycle(dy);
         Ok(())
     }

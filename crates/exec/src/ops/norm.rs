@@ -64,9 +64,9 @@ impl<R: Scalar> Rule<R> for Norm {
             }
         }
         cx.close(0, dx);
-        cx.into_weight(self.weight, |total| kernels::add_assign(total, &dw));
+        cx.weight_grad(self.weight, |total| kernels::add_assign(total, &dw));
         if let Some(bias) = self.bias {
-            cx.into_weight(bias, |total| kernels::add_assign(total, &db));
+            cx.weight_grad(bias, |total| kernels::add_assign(total, &db));
         }
         cx.pool.give(statistics);
         cx.recycle(dy);

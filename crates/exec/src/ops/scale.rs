@@ -18,7 +18,7 @@ impl<R: Scalar> Rule<R> for Scale {
     fn backward(&self, cx: &mut Backward<'_, R>) -> Result<(), Error> {
         let dy = cx.grad(0)?;
         let factor = R::from_f32(self.factor);
-        cx.into_input(0, dy.shape(), |dx, write| kernels::scale(factor, dy.data(), dx, write));
+        cx.input_grad(0, dy.shape(), |dx, write| kernels::scale(factor, dy.data(), dx, write));
         cx.recycle(dy);
         Ok(())
     }

@@ -189,7 +189,7 @@ impl Decoder {
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
-            window: (self.rich && n % 2 == 0).then_some(5),
+            window: (self.rich && n.is_multiple_of(2)).then_some(5),
             softcap: self.rich.then_some(2.0),
             slot: n,
         };
