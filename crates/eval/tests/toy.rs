@@ -22,8 +22,9 @@ impl LanguageModel for Counting {
     }
 
     fn logits(&mut self, hidden: &Vec<u32>, rows: Range<usize>) -> Result<Vec<f32>, EvalError> {
-        let liked = |row: usize| (hidden[row] + 1) as usize % self.vocab;
-        Ok(rows.flat_map(|r| (0..self.vocab).map(move |i| if i == liked(r) { self.sharpness } else { 0.0 })).collect())
+        let (vocab, sharpness) = (self.vocab, self.sharpness);
+        let liked = |row: usize| (hidden[row] + 1) as usize % vocab;
+        Ok(rows.flat_map(|r| (0..vocab).map(move |i| if i == liked(r) { sharpness } else { 0.0 })).collect())
     }
 }
 
