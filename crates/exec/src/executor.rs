@@ -340,13 +340,6 @@ impl<R: Scalar> Executor<R> {
         Ok(())
     }
 
-    /// Some rows of the logits of what [`Executor::run_blocks`] returned for a batch. The head's weights stay decoded until
-    /// the next run.
-    pub fn logits_of(&mut self, values: &Values<R>, rows: Range<usize>) -> Result<Tensor<R>, Error> {
-        let hidden = self.hidden(values)?;
-        self.head_of(&hidden, rows, None)
-    }
-
     /// Logits of some rows of what goes into the head.
     pub(crate) fn head_of(
         &mut self,
