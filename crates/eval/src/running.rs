@@ -1,9 +1,10 @@
 //! An imported model, running: what is measured.
 
 use crate::{EvalError, LanguageModel};
-use exec::{Executor, Options, Tensor, Values};
+use exec::{Data, Executor, Options, Tensor, Values};
 use graph::{Dim, Graph, WeightStore};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A model on the interpreter.
 pub struct Running {
@@ -27,18 +28,34 @@ impl Running {
 }
 
 impl LanguageModel for Running {
-    type Hidden = Values;
+    /// What goes into the head.
+    type Hidden = Arc<Tensor>;
 
     fn vocab(&self) -> usize {
         self.vocab
     }
 
-    fn read(&mut self, windows: &[&[u32]]) -> Result<Vec<Values>, EvalError> {
-        let batches = windows.iter().map(|ids| Tensor::ids(1, ids.to_vec())).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.executor.run_blocks(&batches, &mut |_, _| {})?)
+    fn read(&mut self, windows: &[&[u32]]) -> Result<Vec<Arc<Tensor>>, EvalError> {
+        let start = |ids: &&[u32]| self.executor.start(&Tensor::ids(1, ids.to_vec())?);
+        let mut all = windows.iter().map(start).collect::<Result<Vec<_>, exec::Error>>()?;
+        for segment in self.executor.segments().to_vec() {
+            self.executor.run_range_many(segment, &mut all, None)?;
+        }
+        all.iter().map(|values| self.hidden(values)).collect()
     }
 
-    fn logits(&mut self, hidden: &Values, rows: Range<usize>) -> Result<Vec<f32>, EvalError> {
-        Ok(self.executor.logits_of(hidden, rows)?.into_data())
+    fn logits(&mut self, hidden: &Arc<Tensor>, rows: Range<usize>) -> Result<Vec<f32>, EvalError> {
+        Ok(self.executor.logits(hidden, rows)?.into_data())
+    }
+}
+
+impl Running {
+    /// The value that the head reads; the logits themselves where there is no head.
+    fn hidden(&self, values: &Values) -> Result<Arc<Tensor>, EvalError> {
+        let graph = self.executor.graph();
+        let head = graph.nodes().get(self.executor.head().start).and_then(|node| node.inputs.first());
+        let id = head.or(graph.outputs().first());
+        let found = id.and_then(|id| values.get(id)).and_then(Data::float).cloned();
+        Ok(found.ok_or_else(|| exec::Error::Missing { value: "logits".into() })?)
     }
 }
