@@ -364,7 +364,7 @@ impl<R: Scalar> Executor<R> {
     }
 
     /// What goes into the head.
-    pub(crate) fn hidden(&self, values: &Values<R>) -> Result<Arc<Tensor<R>>, Error> {
+    pub fn hidden(&self, values: &Values<R>) -> Result<Arc<Tensor<R>>, Error> {
         let id = self.head_input();
         let missing = || Error::Missing { value: self.graph.values()[id.0].name.clone() };
         values.get(&id).and_then(Data::float).cloned().ok_or_else(missing)
