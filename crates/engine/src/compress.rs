@@ -98,8 +98,7 @@ impl<'a> Run<'a> {
     fn finish(mut self) -> Result<Outcome, EngineError> {
         self.timed("encode and write", Run::write)?;
         let (proof, tensors) = self.timed("check and measure", Run::prove)?;
-        let root = &self.imported.path;
-        let files: Vec<PathBuf> = self.imported.files.iter().chain(&self.imported.extras).cloned().collect();
+        let (root, files) = (&self.imported.path, source_files(self.imported));
         let source = self.timed("hash source", |run| provenance::hashes(root, &files, run.progress))?;
         let violations = proof.quality.as_ref().map_or(Vec::new(), |q| self.plan.recipe.proof.violations(q));
         let predicted = &self.plan.prediction;
@@ -177,7 +176,12 @@ impl<'a> Run<'a> {
             }
             Container::CompressedTensors | Container::Safetensors => {
                 let encoded = Imported { model: model.clone(), ..self.imported.clone() };
-                export::compressed_tensors::write(&encoded, &path, split.unwrap_or(export::compressed_tensors::MAX_SHARD), &progress)?
+                export::compressed_tensors::write(
+                    &encoded,
+                    &path,
+                    split.unwrap_or(export::compressed_tensors::MAX_SHARD),
+                    &progress,
+                )?
             }
         };
         Ok(written)
@@ -197,6 +201,12 @@ pub(crate) fn apply(model: &mut Model, decisions: &[(WeightId, Encoding)]) -> Re
     model.check().map_err(|source| EngineError::Unsound { pass: PASS, when: "before", source })?;
     let patch = decisions.iter().fold(Patch::default(), |patch, (id, to)| patch.and(round::apply(model, *id, *to)));
     model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
+}
+
+/// Every file that the artifact depends on.
+fn source_files(imported: &Imported) -> Vec<PathBuf> {
+    let config = Some(imported.path.join(formats::hf::CONFIG)).filter(|config| config.exists());
+    config.into_iter().chain(imported.files.iter().chain(&imported.extras).cloned()).collect()
 }
 
 /// Bounds need something to be measured on.
