@@ -15,12 +15,14 @@ use crate::micro::{COLS, ROWS, Tile};
 use crate::pack::pack_left;
 use crate::parallel::map_tasks;
 use crate::real::Real;
-use crate::simd::vectorised;
+use crate::simd::{dot, lane_sum, maximum, vectorised};
 
 /// Lanes of a block of scores: queries × heads of a group.
 const LANES: usize = 2 * COLS;
 /// Keys of a block of scores.
 const BLOCK_KEYS: usize = 8 * ROWS;
+/// Up to so many lanes per key head, packing its keys costs more than it gains: a new token or two.
+const FEW_LANES: usize = 12;
 /// Lanes of one forward task.
 const TASK_LANES: usize = 16 * LANES;
 
@@ -242,7 +244,8 @@ vectorised! {
     }
 }
 
-/// Sets the scores of keys that a lane does not see.
+/// Sets the scores of keys that a lane does not see. Lanes go forward in time, so a key is hidden from the first lanes,
+/// for which it is yet to come, and from the last, whose window has passed it.
 #[inline(always)]
 fn hide_unseen<R: Real>(
     rule: &Attention,
@@ -251,17 +254,16 @@ fn hide_unseen<R: Real>(
     scores: &mut [[R; LANES]],
     value: R,
 ) {
-    // Lanes see later keys as they go: where the first sees the end and the last sees the start, all see all.
-    let (first, last) = (rule.seen(lanes.start), rule.seen(lanes.end - 1));
-    if first.end >= keys.end && last.start <= keys.start {
-        return;
-    }
-    for (i, lane) in lanes.enumerate() {
-        let seen = rule.seen(lane);
-        for (key, row) in keys.clone().zip(scores.iter_mut()) {
-            if !seen.contains(&key) {
-                row[i] = value;
-            }
+    let (group, earlier) = (rule.group(), rule.keys - rule.queries);
+    // The first lane of this block at or after a position.
+    let lane_at =
+        |position: usize| (position.saturating_sub(earlier) * group).clamp(lanes.start, lanes.end) - lanes.start;
+    for (key, row) in keys.zip(scores) {
+        if rule.causal {
+            row[..lane_at(key)].fill(value);
+        }
+        if let Some(window) = rule.window {
+            row[lane_at(key + window.max(1))..].fill(value);
         }
     }
 }
@@ -289,6 +291,16 @@ pub fn attention<R: Real>(rule: &Attention, q: &[R], k: &[R], v: &[R], out: &mut
     }
     map_tasks(tasks, |(i, (first_token, _, mut out), lse)| {
         let (batch, head) = (i / rule.kv_heads, i % rule.kv_heads);
+        if rule.lanes() <= FEW_LANES {
+            let (k, v) = (rule.head(k, batch, head), rule.head(v, batch, head));
+            for (lane, lse) in lse.iter_mut().enumerate() {
+                let query = &q[rule.place(batch, head, lane)..][..rule.head_dim];
+                let (token, member) = (lane / rule.group(), lane % rule.group());
+                let out = &mut out.row_mut(token)[member * rule.head_dim..][..rule.head_dim];
+                *lse = one_lane(rule, query, k, v, rule.seen(lane), out);
+            }
+            return;
+        }
         let (k, v) = (Packed::by_key(rule.head(k, batch, head)), Packed::by_element(rule.head(v, batch, head)));
         let first = first_token * rule.group();
         let mut scores = vec![R::ZERO; BLOCK_KEYS * LANES];
@@ -300,6 +312,38 @@ pub fn attention<R: Real>(rule: &Attention, q: &[R], k: &[R], v: &[R], out: &mut
             finish_block(rule, &running, &mut out, start, &mut lse[start..end]);
         }
     });
+}
+
+vectorised! {
+    /// Attention of one query, without packing: as fast as its keys and values are read. Returns the log-sum-exp.
+    fn one_lane<R: Real>(
+        rule: &Attention,
+        query: &[R],
+        k: MatRef<'_, R>,
+        v: MatRef<'_, R>,
+        seen: Range<usize>,
+        out: &mut [R],
+    ) -> R {
+        let scale = R::from_f64(rule.scale);
+        let mut weights = vec![R::ZERO; seen.len()];
+        for (key, weight) in seen.clone().zip(&mut weights) {
+            *weight = scale * dot(query, k.row(key));
+        }
+        if let Some(cap) = rule.softcap {
+            let (cap, inverse) = (R::from_f64(cap), R::from_f64(1.0 / cap));
+            weights.iter_mut().for_each(|x| *x = cap * (*x * inverse).tanh());
+        }
+        let top = maximum(&weights);
+        weights.iter_mut().for_each(|x| *x = (*x - top).exp());
+        let sum = lane_sum([weights.as_slice()], |[x], sum| sum + x);
+        out.fill(R::ZERO);
+        for (key, &weight) in seen.zip(&weights) {
+            out.iter_mut().zip(v.row(key)).for_each(|(out, &v)| *out = weight.mul_add(v, *out));
+        }
+        let inverse = R::ONE / sum;
+        out.iter_mut().for_each(|out| *out *= inverse);
+        top + sum.ln()
+    }
 }
 
 /// Attention of one block of scaled query lanes over all the keys that they see.
@@ -430,10 +474,7 @@ impl<R: Real> LaneBlock<R> {
         let columns = |data: &[R], factor| gather(rule, data, batch, head, &lanes, factor);
         let query = columns(saved.q, R::from_f64(rule.scale));
         let (out, dout) = (columns(saved.out, R::ONE), columns(dout, R::ONE));
-        let mut delta = [R::ZERO; LANES];
-        for (out, dout) in out.as_chunks::<LANES>().0.iter().zip(dout.as_chunks::<LANES>().0) {
-            delta.iter_mut().zip(out).zip(dout).for_each(|((delta, &a), &b)| *delta = a.mul_add(b, *delta));
-        }
+        let delta = lane_dots(&out, &dout);
         let mut lse = [R::ZERO; LANES];
         let first = (batch * rule.kv_heads + head) * rule.lanes();
         lse[..lanes.len()].copy_from_slice(&saved.lse[first + lanes.start..first + lanes.end]);
@@ -478,6 +519,19 @@ impl<R: Real> LaneBlock<R> {
             let to = &mut dq.row_mut(token)[member * dim..(member + 1) * dim];
             to.iter_mut().zip(dquery[i..].iter().step_by(LANES)).for_each(|(to, &x)| *to = x);
         }
+    }
+}
+
+vectorised! {
+    /// The dot product of each lane of two `[head_dim, LANES]` blocks.
+    fn lane_dots<R: Real>(a: &[R], b: &[R]) -> [R; LANES] {
+        let mut sums = [R::ZERO; LANES];
+        for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+            for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+                *sum = a.mul_add(b, *sum);
+            }
+        }
+        sums
     }
 }
 

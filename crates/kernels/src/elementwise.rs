@@ -33,7 +33,7 @@ vectorised! {
 
 vectorised! {
     fn sum_squares_here<R: Real>(x: &[R]) -> R {
-        lane_sum(x.len(), |i, sum| x[i].mul_add(x[i], sum))
+        lane_sum([x], |[x], sum| x.mul_add(x, sum))
     }
 }
 

@@ -25,7 +25,6 @@ mod activation;
 mod adamw;
 mod attention;
 mod bf16;
-mod blocked;
 mod elementwise;
 pub mod encode;
 mod loss;

@@ -46,7 +46,7 @@ fn exponentials<R: Real>(x: &mut [R], top: R) -> f64 {
     let mut total = 0.0;
     for block in x.chunks_mut(256) {
         block.iter_mut().for_each(|x| *x = (*x - top).exp());
-        total += lane_sum(block.len(), |i, sum: R| sum + block[i]).to_f64();
+        total += lane_sum([block], |[x], sum| sum + x).to_f64();
     }
     total
 }
@@ -90,12 +90,12 @@ vectorised! {
 /// `Σ p·(ln p − ln q)`: the terms are formed about `e^{−lse}`-normalised values, blocks are summed in `f64`.
 #[inline(always)]
 fn kl_row<R: Real>(p: &[R], q: &[R], p_norm: f64, q_norm: f64) -> f64 {
-    let (p_norm, shift) = (R::from_f64(p_norm), q_norm - p_norm);
+    let (p_norm, shift) = (R::from_f64(p_norm), R::from_f64(q_norm - p_norm));
     let mut total = 0.0;
     for (p, q) in p.chunks(256).zip(q.chunks(256)) {
-        total += lane_sum(p.len(), |i, sum| {
-            let probability = (p[i] - p_norm).exp();
-            let gap = R::from_f64((p[i].to_f64() - q[i].to_f64()) + shift);
+        total += lane_sum([p, q], |[p, q], sum| {
+            let probability = (p - p_norm).exp();
+            let gap = (p - q) + shift;
             // A token of probability zero adds nothing, even where both logits are minus infinity.
             if probability > R::ZERO { probability.mul_add(gap, sum) } else { sum }
         })

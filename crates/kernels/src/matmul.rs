@@ -5,7 +5,7 @@
 
 use crate::parallel::map_tasks;
 use crate::real::Real;
-use crate::simd::vectorised;
+use crate::simd::{dot, vectorised};
 
 /// What happens to the values already in an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,14 +187,43 @@ fn fits(len: usize, rows: usize, cols: usize, row_stride: usize) -> bool {
 /// When the shapes do not agree.
 pub fn matmul<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>, write: Write) {
     assert!(a.cols == b.rows && c.rows == a.rows && c.cols == b.cols, "matrix product of unlike shapes");
-    R::product(alpha, a, b, c, write);
+    if a.rows <= FEW_ROWS && a.col_stride == 1 && b.row_stride == 1 {
+        few_rows(alpha, a, b, c, write);
+    } else {
+        library_product(alpha, a, b, c, write);
+    }
+}
+
+/// Up to so many rows, rearranging `B` costs more than it gains.
+const FEW_ROWS: usize = 6;
+
+/// A product of few rows, as dot products: each column of `B` is read once, where it lies.
+fn few_rows<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>, write: Write) {
+    map_tasks(c.into_blocks(usize::MAX, 256), |(_, first, c)| {
+        let b = b.block(0, first, b.rows(), c.cols());
+        dots_here(alpha, a, b, c, write);
+    });
+}
+
+vectorised! {
+    fn dots_here<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>, write: Write) {
+        let mut c = c;
+        for col in 0..b.cols() {
+            let from = &b.data()[(col * b.col_stride()).min(b.data().len())..][..b.rows()];
+            for row in 0..a.rows() {
+                let sum = alpha * dot(&a.data()[row * a.row_stride()..][..b.rows()], from);
+                let to = &mut c.row_mut(row)[col];
+                *to = if write == Write::Add { *to + sum } else { sum };
+            }
+        }
+    }
 }
 
 /// Rows and columns of a tile of `C` given to the `gemm` crate: fixed, so that sums never depend on the threads.
 const LIBRARY_TILE: (usize, usize) = (256, 512);
 
 /// The product by the `gemm` crate, tile by tile.
-pub(crate) fn library_product<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>, write: Write) {
+fn library_product<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>, write: Write) {
     map_tasks(c.into_blocks(LIBRARY_TILE.0, LIBRARY_TILE.1), |(row, col, mut block)| {
         let a = a.block(row, 0, block.rows, a.cols);
         let b = b.block(0, col, b.rows, block.cols);

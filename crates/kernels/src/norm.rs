@@ -7,13 +7,13 @@
 use crate::matmul::Write;
 use crate::parallel::{Rows, map_rows};
 use crate::real::Real;
-use crate::simd::{lane_sum, vectorised};
+use crate::simd::{dot, lane_sum, vectorised};
 
 vectorised! {
     fn rms_rows<R: Real>(x: &[R], w: &[R], offset: R, eps: R, y: &mut [R], inv_rms: &mut [R]) {
         let width = w.len();
         for ((x, y), inv_rms) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inv_rms) {
-            let mean = lane_sum(width, |i, sum| x[i].mul_add(x[i], sum)) / R::from_f64(width as f64);
+            let mean = lane_sum([x], |[x], sum| x.mul_add(x, sum)) / R::from_f64(width as f64);
             *inv_rms = R::ONE / (mean + eps).sqrt();
             for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
                 *y = x * *inv_rms * (w + offset);
@@ -50,7 +50,7 @@ vectorised! {
         let width = w.len();
         let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(inv_rms);
         for (((x, dy), dx), &r) in rows {
-            let dot = lane_sum(width, |i, sum| (dy[i] * (w[i] + offset)).mul_add(x[i], sum));
+            let dot = lane_sum([x, dy, w], |[x, dy, w], sum| (dy * (w + offset)).mul_add(x, sum));
             let shared = dot * r * r * r / R::from_f64(width as f64);
             let terms = x.iter().zip(dy).zip(w);
             match write {
@@ -103,8 +103,8 @@ vectorised! {
         let width = w.len();
         let count = R::from_f64(width as f64);
         for ((x, y), stats) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(stats) {
-            let mean = lane_sum(width, |i, sum: R| sum + x[i]) / count;
-            let var = lane_sum(width, |i, sum| (x[i] - mean).mul_add(x[i] - mean, sum)) / count;
+            let mean = lane_sum([x], |[x], sum| sum + x) / count;
+            let var = lane_sum([x], |[x], sum| (x - mean).mul_add(x - mean, sum)) / count;
             let inv = R::ONE / (var + eps).sqrt();
             *stats = [mean, inv];
             for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
@@ -147,8 +147,8 @@ vectorised! {
         let count = R::from_f64(width as f64);
         let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(stats);
         for (((x, dy), dx), &[mean, inv]) in rows {
-            let sum = lane_sum(width, |i, sum| dy[i].mul_add(w[i], sum)) / count;
-            let dot = lane_sum(width, |i, sum| (dy[i] * w[i]).mul_add((x[i] - mean) * inv, sum)) / count;
+            let sum = dot(dy, w) / count;
+            let dot = lane_sum([x, dy, w], |[x, dy, w], sum| (dy * w).mul_add((x - mean) * inv, sum)) / count;
             for (((dx, &x), &dy), &w) in dx.iter_mut().zip(x).zip(dy).zip(w) {
                 let term = inv * (dy * w - sum - (x - mean) * inv * dot);
                 *dx = if write == Write::Add { *dx + term } else { term };

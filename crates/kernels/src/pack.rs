@@ -18,8 +18,8 @@ pub(crate) type Scratch = std::thread::LocalKey<Cell<Vec<Line>>>;
 thread_local! {
     /// For left operands.
     pub(crate) static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// For right operands.
-    pub(crate) static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// For activations rounded to bf16.
+    pub(crate) static ROUNDED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// Runs `work` on `len` elements of `scratch`; what they hold is left over from before.
@@ -36,6 +36,7 @@ pub(crate) fn with_scratch<T: Pod, O>(scratch: &'static Scratch, len: usize, wor
 
 /// Interleaves rows in panels of `W`: element `(i, p)` goes to `to[(i/W·depth + p)·W + i mod W]`. Places past the last row
 /// keep what they held.
+#[inline(always)]
 pub(crate) fn interleave<const W: usize, T: Copy>(rows: usize, depth: usize, m: MatRef<'_, T>, to: &mut [T]) {
     for (panel, to) in to.chunks_exact_mut((depth * W).max(1)).enumerate() {
         let first = panel * W;
@@ -55,14 +56,17 @@ pub(crate) fn interleave<const W: usize, T: Copy>(rows: usize, depth: usize, m: 
 }
 
 /// One panel from rows: squares of 16 columns at a time, so that both sides stay in the cache.
+#[inline(always)]
 fn transpose_panel<const W: usize, T: Copy>(block: MatRef<'_, T>, to: &mut [T]) {
     const SQUARE: usize = 16;
     let (row_stride, col_stride) = (block.row_stride(), block.col_stride());
-    for (at, to) in to.chunks_mut(SQUARE * W).enumerate() {
+    let (to, _) = to.as_chunks_mut::<W>();
+    for (at, to) in to.chunks_mut(SQUARE).enumerate() {
         for r in 0..block.rows() {
             let from = &block.data()[r * row_stride + at * SQUARE * col_stride..];
-            for (to, &x) in to.chunks_exact_mut(W).zip(from.iter().step_by(col_stride.max(1))) {
-                to[r] = x;
+            match (<&mut [[T; W]; SQUARE]>::try_from(&mut *to), from.first_chunk::<SQUARE>()) {
+                (Ok(to), Some(from)) if col_stride == 1 => to.iter_mut().zip(from).for_each(|(to, &x)| to[r] = x),
+                _ => to.iter_mut().zip(from.iter().step_by(col_stride.max(1))).for_each(|(to, &x)| to[r] = x),
             }
         }
     }
@@ -72,12 +76,5 @@ vectorised! {
     /// Packs a left operand: panels of [`crate::micro::ROWS`] rows.
     pub(crate) fn pack_left<R: Real>(a: MatRef<'_, R>, to: &mut [R]) {
         interleave::<{ crate::micro::ROWS }, R>(a.rows(), a.cols(), a, to);
-    }
-}
-
-vectorised! {
-    /// Packs a right operand: panels of [`crate::micro::COLS`] columns.
-    pub(crate) fn pack_right<R: Real>(b: MatRef<'_, R>, to: &mut [R]) {
-        interleave::<{ crate::micro::COLS }, R>(b.cols(), b.rows(), b.t(), to);
     }
 }

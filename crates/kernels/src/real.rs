@@ -11,7 +11,6 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use crate::matmul::{MatMut, MatRef, Write};
 use crate::micro::Tile;
 
 /// A floating-point scalar that every kernel can be run in.
@@ -61,10 +60,6 @@ pub trait Real:
     fn abs(self) -> Self;
     /// The larger of the two; `other` when `self` is not a number.
     fn max(self, other: Self) -> Self;
-
-    /// What [`crate::matmul`] calls, shapes checked.
-    #[doc(hidden)]
-    fn product(alpha: Self, a: MatRef<'_, Self>, b: MatRef<'_, Self>, c: MatMut<'_, Self>, write: Write);
 
     /// The innermost product, see [`crate::micro`].
     #[doc(hidden)]
@@ -117,9 +112,6 @@ impl Real for f64 {
     fn max(self, other: f64) -> f64 {
         if self > other { self } else { other }
     }
-    fn product(alpha: f64, a: MatRef<'_, f64>, b: MatRef<'_, f64>, c: MatMut<'_, f64>, write: Write) {
-        crate::matmul::library_product(alpha, a, b, c, write);
-    }
     #[allow(private_interfaces)]
     fn kernel(depth: usize, a: &[f64], b: &[f64], b_stride: usize, tile: Tile<'_, f64>) {
         crate::micro::portable(depth, a, b, b_stride, tile);
@@ -170,9 +162,6 @@ impl Real for f32 {
     #[inline(always)]
     fn max(self, other: f32) -> f32 {
         if self > other { self } else { other }
-    }
-    fn product(alpha: f32, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: MatMut<'_, f32>, write: Write) {
-        crate::blocked::f32_product(alpha, a, b, c, write);
     }
     #[allow(private_interfaces)]
     fn kernel(depth: usize, a: &[f32], b: &[f32], b_stride: usize, tile: Tile<'_, f32>) {

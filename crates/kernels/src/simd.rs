@@ -83,20 +83,20 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
-/// Sums `term(i)` for `i` in `0..len` in [`LANES`] running sums, added pairwise at the end.
+/// Folds `term` over the elements of slices of one length, in [`LANES`] running sums that are added pairwise at the end.
 #[inline(always)]
-pub(crate) fn lane_sum<R: Real>(len: usize, term: impl Fn(usize, R) -> R) -> R {
+pub(crate) fn lane_sum<R: Real, const N: usize>(slices: [&[R]; N], term: impl Fn([R; N], R) -> R) -> R {
+    let len = slices[0].len();
+    let chunks = slices.map(|slice| slice[..len].as_chunks::<LANES>());
     let mut lanes = [R::ZERO; LANES];
-    let whole = len - len % LANES;
-    let mut start = 0;
-    while start < whole {
+    for i in 0..len / LANES {
+        let blocks = chunks.map(|(blocks, _)| &blocks[i]);
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum = term(start + lane, *sum);
+            *sum = term(blocks.map(|block| block[lane]), *sum);
         }
-        start += LANES;
     }
-    for (lane, sum) in lanes.iter_mut().enumerate().take(len - whole) {
-        *sum = term(whole + lane, *sum);
+    for (lane, sum) in lanes.iter_mut().enumerate().take(len % LANES) {
+        *sum = term(chunks.map(|(_, rest)| rest[lane]), *sum);
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -112,8 +112,7 @@ pub(crate) fn lane_sum<R: Real>(len: usize, term: impl Fn(usize, R) -> R) -> R {
 #[inline(always)]
 pub(crate) fn dot<R: Real>(a: &[R], b: &[R]) -> R {
     let len = a.len().min(b.len());
-    let (a, b) = (&a[..len], &b[..len]);
-    lane_sum(len, |i, sum| a[i].mul_add(b[i], sum))
+    lane_sum([&a[..len], &b[..len]], |[a, b], sum| a.mul_add(b, sum))
 }
 
 /// The largest element; minus infinity when there is none.

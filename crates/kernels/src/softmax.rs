@@ -9,7 +9,7 @@ use crate::simd::{LANES, dot, lane_sum, maximum, vectorised};
 pub(crate) fn sum_exp<R: Real>(x: &[R], shift: R) -> f64 {
     let mut total = 0.0;
     for block in x.chunks(16 * LANES) {
-        total += lane_sum(block.len(), |i, sum: R| sum + (block[i] - shift).exp()).to_f64();
+        total += lane_sum([block], |[x], sum| sum + (x - shift).exp()).to_f64();
     }
     total
 }
@@ -29,7 +29,8 @@ vectorised! {
         for row in x.chunks_exact_mut(cols) {
             let top = maximum(row);
             row.iter_mut().for_each(|x| *x = (*x - top).exp());
-            let inverse = R::from_f64(1.0 / row.chunks(256).map(|b| lane_sum(b.len(), |i, s: R| s + b[i]).to_f64()).sum::<f64>());
+            let sum: f64 = row.chunks(256).map(|block| lane_sum([block], |[x], sum| sum + x).to_f64()).sum();
+            let inverse = R::from_f64(1.0 / sum);
             row.iter_mut().for_each(|x| *x *= inverse);
         }
     }

@@ -7,10 +7,10 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
+use std::ops::Range;
 
 use super::packed::PackedBf16;
-use super::tiles::round_pairs;
-use crate::blocked::BLOCK_DEPTH;
+use super::tiles::{BLOCK_DEPTH, depth_blocks, round_pairs};
 use crate::matmul::{MatMut, MatRef, Write};
 use crate::micro::COLS;
 use crate::pack::{LEFT, with_scratch};
@@ -78,8 +78,8 @@ pub(super) unsafe fn product(x: MatRef<'_, f32>, w: &PackedBf16, output: usize, 
     // SAFETY: the shapes are valid for palette 1; nothing else in the process uses tiles.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &TileShapes::WHOLE, options(nostack, readonly)) };
     let mut write = write;
-    for from in (0..w.depth()).step_by(BLOCK_DEPTH) {
-        let depth = BLOCK_DEPTH.min(w.depth() - from);
+    for Range { start: from, end } in depth_blocks(w.depth()) {
+        let depth = end - from;
         with_scratch(&LEFT, x.rows().next_multiple_of(SIDE) * STRIDE, |rounded: &mut [u32]| {
             round_pairs(x, from, depth, STRIDE, rounded);
             for col in (0..y.cols()).step_by(SIDE) {

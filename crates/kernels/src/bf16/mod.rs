@@ -17,8 +17,8 @@ use half::bf16;
 
 pub use packed::PackedBf16;
 
-use crate::blocked::{BLOCK_ROWS, task_cols};
 use crate::matmul::{MatMut, MatRef, Write, fill_bias, tokens};
+use crate::micro::ROWS;
 use crate::parallel::map_tasks;
 
 /// How far a path may be from the portable one, as a share of `Σ |xᵢ·wᵢ|` of each output.
@@ -109,6 +109,13 @@ fn product(path: Bf16Path, x: MatRef<'_, f32>, w: &PackedBf16, output: usize, mu
     }
 }
 
+/// Tokens of a task: whole left panels.
+const BLOCK_TOKENS: usize = 18 * ROWS;
+/// Blocks of tokens that are plenty for the threads of a machine; with fewer, outputs are shared out too.
+const PLENTY: usize = 16;
+/// Outputs of a task then.
+const BLOCK_OUTPUTS: usize = 512;
+
 /// `y = x·Wᵀ + bias`, with `x` `[tokens, inputs]` rounded to bf16 and `y` `[tokens, outputs]`.
 ///
 /// # Panics
@@ -122,8 +129,8 @@ fn linear_by(path: Bf16Path, x: &[f32], w: &PackedBf16, bias: Option<&[f32]>, y:
     let write = fill_bias(bias, y, w.outputs());
     let x = MatRef::new(x, tokens, w.inputs());
     let y = MatMut::new(y, tokens, w.outputs());
-    let cols = task_cols(tokens, w.outputs());
-    map_tasks(y.into_blocks(BLOCK_ROWS, cols), |(token, output, y)| {
+    let outputs = if tokens.div_ceil(BLOCK_TOKENS) >= PLENTY { w.outputs().max(1) } else { BLOCK_OUTPUTS };
+    map_tasks(y.into_blocks(BLOCK_TOKENS, outputs), |(token, output, y)| {
         product(path, x.block(token, 0, y.rows(), w.inputs()), w, output, y, write);
     });
 }

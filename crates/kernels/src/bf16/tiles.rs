@@ -1,16 +1,27 @@
 //! The paths with bf16 units, AVX-512 and AMX: blocked alike, different in the innermost product and in how activations lie.
 //!
 //! A task owns a block of tokens. For each stretch of inputs it rounds its activations to pairs of bf16 in a buffer; a panel
-//! of the weight (32 outputs × 512 inputs, 32 KiB) then stays in the first cache while the tokens go by.
+//! of the weight (32 outputs × 640 inputs at most, 40 KiB) then stays in the first cache while the tokens go by.
+
+use std::ops::Range;
 
 use super::packed::PackedBf16;
 use super::portable::bits;
 use super::{Bf16Path, amx};
-use crate::blocked::BLOCK_DEPTH;
 use crate::matmul::{MatMut, MatRef, Write};
 use crate::micro::{COLS, ROWS, Tile, bf16_kernel};
-use crate::pack::{LEFT, RIGHT, interleave, with_scratch};
+use crate::pack::{LEFT, ROUNDED, interleave, with_scratch};
 use crate::simd::vectorised;
+
+/// Largest stretch of inputs, in pairs.
+pub(super) const BLOCK_DEPTH: usize = 320;
+
+/// Cuts a depth into stretches of about equal length, multiples of 16.
+pub(super) fn depth_blocks(depth: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = depth.div_ceil(BLOCK_DEPTH).max(1);
+    let block = depth.div_ceil(count).next_multiple_of(16).max(16);
+    (0..depth).step_by(block).map(move |from| from..depth.min(from + block))
+}
 
 /// Up to so many tokens, weights are read from memory once per product: the order follows them, and AMX gains nothing.
 const FEW_TOKENS: usize = ROWS;
@@ -39,8 +50,7 @@ pub(super) unsafe fn product(
         return;
     }
     let mut write = write;
-    for from in (0..w.depth()).step_by(BLOCK_DEPTH) {
-        let pairs = from..w.depth().min(from + BLOCK_DEPTH);
+    for pairs in depth_blocks(w.depth()) {
         // SAFETY: promised by the caller.
         unsafe { stretch(x, w, output, pairs, &mut y, write) };
         write = Write::Add;
@@ -55,12 +65,12 @@ unsafe fn stretch(
     x: MatRef<'_, f32>,
     w: &PackedBf16,
     output: usize,
-    pairs: std::ops::Range<usize>,
+    pairs: Range<usize>,
     y: &mut MatMut<'_, f32>,
     write: Write,
 ) {
     let (tokens, depth) = (x.rows(), pairs.len());
-    with_scratch(&RIGHT, tokens * depth, |rounded: &mut [u32]| {
+    with_scratch(&ROUNDED, tokens * depth, |rounded: &mut [u32]| {
         round_pairs(x, pairs.start, depth, depth, rounded);
         with_scratch(&LEFT, tokens.next_multiple_of(ROWS) * depth, |left: &mut [u32]| {
             interleave_pairs(MatRef::new(rounded, tokens, depth), left);
