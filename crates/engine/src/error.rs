@@ -42,6 +42,8 @@ pub enum EngineError {
     Memory { needs: Bytes, limit: Bytes },
     #[error("bounds on quality cannot be checked: {why}")]
     CannotGate { why: String },
+    #[error("the model cannot be asked for text to measure on: {why}; give --text")]
+    CannotSample { why: &'static str },
     #[error("{}: cannot read", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{}: the artifact is not what its loaders expect: {source}; it was not kept", artifact.display())]

@@ -12,6 +12,7 @@ mod progress;
 mod proof;
 mod provenance;
 mod quality;
+mod sampled;
 mod staging;
 pub mod training;
 mod verify;
@@ -21,7 +22,9 @@ pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use error::EngineError;
 pub use progress::{Progress, Quiet, Unit};
+pub use proof::tokenizer;
 pub use quality::Text;
+pub use sampled::sampled_text;
 pub use verify::{Verification, verify};
 
 use ::plan::Bytes;

@@ -62,7 +62,7 @@ pub(crate) fn artifact_bytes(path: &Path, artifact: &Imported) -> Result<u64, En
 }
 
 /// The tokenizer that a model came with.
-pub(crate) fn tokenizer(imported: &Imported) -> Result<Tokenizer, EngineError> {
+pub fn tokenizer(imported: &Imported) -> Result<Tokenizer, EngineError> {
     Ok(match &imported.metadata {
         Some(keys) => Tokenizer::from_gguf(&imported.path, keys)?,
         None => Tokenizer::from_folder(&imported.path)?,

@@ -175,7 +175,7 @@ mod tests {
         fs::write(staging.path(), "one").unwrap();
         assert!(!target.exists());
         assert_eq!(staging.written().unwrap(), staging.path());
-        assert_eq!(staging.commit().unwrap(), [target.clone()]);
+        assert_eq!(staging.commit().unwrap(), std::slice::from_ref(&target));
         assert_eq!(names(home.path()), ["a.gguf"]);
         assert_eq!(fs::read_to_string(target).unwrap(), "one");
     }

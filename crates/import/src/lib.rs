@@ -1,4 +1,74 @@
 //! Files to graph: Hugging Face folders and GGUF files, one decoder builder for every family.
+//!
+//! [`open`] maps a model, reads its config, finds every weight that the config calls for, and builds the graph. It
+//! collects every problem, then fails. Weights stay in their files until they are read.
+//!
+//! ```text
+//! config.json ─┐                     ┌─ names ─ load ─┐
+//!              ├─ arch/<family> ─ DecoderConfig       ├─ Model
+//! GGUF keys ───┘  (one reading)      └─ decoder ──────┘
+//! ```
 
+pub mod arch;
+mod compressed_tensors;
+mod decoder;
+mod error;
+mod hf;
 pub mod hub;
+mod keys;
+mod load;
+mod names;
+mod rope;
+mod stored;
 pub mod tokenizer;
+
+pub use arch::Arch;
+pub use decoder::{build, places};
+pub use error::{ImportError, Problem};
+pub use hf::{Parsed, parse_config};
+
+use formats::gguf::Metadata;
+use graph::Model;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// The container that a model came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder with `config.json` and safetensors.
+    HuggingFace,
+    /// One GGUF file, or all files of a split.
+    Gguf,
+}
+
+/// An opened model.
+#[derive(Clone)]
+pub struct Imported {
+    /// Its graph and weights.
+    pub model: Model,
+    /// The container that it came in.
+    pub kind: Kind,
+    /// What was opened.
+    pub path: PathBuf,
+    /// Its family, where that is known.
+    pub arch: Option<&'static Arch>,
+    /// `config.json`, or what GGUF metadata say in that form.
+    pub config: Map<String, Value>,
+    /// The keys of a GGUF file.
+    pub metadata: Option<Metadata>,
+    /// The files with its weights.
+    pub files: Vec<PathBuf>,
+    /// Files beside the weights that an artifact should carry over: tokenizer, generation settings, licence, ….
+    pub extras: Vec<PathBuf>,
+    /// What a user should know: tensors left out, limits of what is run.
+    pub notes: Vec<String>,
+}
+
+/// Opens a model folder or a `.gguf` file (any file of a split).
+pub fn open(path: &Path) -> Result<Imported, ImportError> {
+    if path.is_dir() {
+        return hf::open(path);
+    }
+    let problem = if path.exists() { Problem::NotAModel } else { Problem::NotFound };
+    Err(ImportError::one(path, problem(path.to_owned())))
+}

@@ -168,7 +168,7 @@ pub struct PlanArgs {
 pub struct Compress {
     #[command(flatten)]
     pub source: Source,
-    /// Where the artifact goes [default: beside the working directory's files, named after model and mix]
+    /// Where the artifact goes [default: here, named after model and mix]
     #[arg(value_hint = ValueHint::AnyPath)]
     pub output: Option<PathBuf>,
     #[command(flatten)]
@@ -249,6 +249,9 @@ pub struct Train {
     /// A training recipe in TOML
     #[arg(value_hint = ValueHint::FilePath)]
     pub recipe: PathBuf,
+    /// Where the recipe's texts are [default: beside the recipe]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data: Option<PathBuf>,
     /// The folder that the model goes to; checkpoints stand beside it
     #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: PathBuf,

@@ -43,6 +43,11 @@ impl Bar {
         }
     }
 
+    /// Words after the amounts.
+    pub fn message(&self, words: String) {
+        self.with(|stage| stage.iter().for_each(|s| s.bar.set_message(words.clone())));
+    }
+
     /// A line above the bar.
     pub fn say(&self, line: &str) {
         self.with(|stage| match stage {

@@ -20,8 +20,9 @@
 //! **Differences from ggml.** A number that is not finite, or does not fit the new type, is an error that names the
 //! weight and the number. Bytes are those of ggml's reference without contraction to fused multiply-add.
 
-use codec::{CodecError, Dtype, Encoding, Matrix, Part};
+use codec::{CodecError, Dtype, Encoding, Matrix, Part, PartSpec};
 use graph::{Encoded, Model, Patch, WeightId};
+use kernels::encode::encode_rows;
 use std::sync::Arc;
 
 /// The patch that gives a weight another encoding; empty where it has it already.
@@ -33,19 +34,26 @@ pub fn apply(model: &Model, weight: WeightId, encoding: Encoding) -> Patch {
     Patch::default().encode(model, weight, encoding, Arc::new(Encoded::new(inner, encoding, None, encode)))
 }
 
-/// Encodes rows; what an encoding cannot hold is an error.
+/// Encodes rows, blocks by the fast encoder, with the bytes of [`Encoding::encode`]. What does not fit is an error.
 fn encode(encoding: &Encoding, matrix: Matrix<'_>, importance: Option<&[f32]>) -> Result<Vec<Part>, CodecError> {
-    if let Encoding::Plain(dtype) = encoding {
-        check_range(*dtype, matrix)?;
+    match encoding {
+        Encoding::Block(format) => {
+            let row = format.row_bytes(matrix.cols)?;
+            let spec = PartSpec { suffix: "weight", dtype: Dtype::U8, shape: vec![matrix.rows, row] };
+            let mut bytes = vec![0; spec.bytes()];
+            encode_rows(*format, matrix.cols, matrix.data, importance, &mut bytes)?;
+            Ok(vec![Part { spec, bytes }])
+        }
+        Encoding::Plain(dtype) => check_range(*dtype, matrix).and_then(|()| encoding.encode(matrix, importance)),
+        Encoding::Packed(_) => encoding.encode(matrix, importance),
     }
-    encoding.encode(matrix, importance)
 }
 
 /// Refuses numbers that are not finite, or that the type would turn into infinity.
 fn check_range(dtype: Dtype, matrix: Matrix<'_>) -> Result<(), CodecError> {
     // Half a step beyond the largest number, from where rounding goes to infinity.
     let limit = if dtype == Dtype::F16 { 65_520.0 } else { f32::INFINITY };
-    match matrix.data.iter().position(|v| !(v.abs() < limit)) {
+    match matrix.data.iter().position(|v| v.is_nan() || v.abs() >= limit) {
         None => Ok(()),
         Some(at) => {
             let index = at % matrix.cols.max(1);

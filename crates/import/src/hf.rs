@@ -1,0 +1,211 @@
+//! Hugging Face folders: `config.json`, safetensors, and what lies beside them.
+//!
+//! Where tensors are, of a place in a decoder:
+//!
+//! | weight | tensor |
+//! |---|---|
+//! | any | its name in [`crate::names`], under the prefix that the embedding table has |
+//! | a packed one | its parts, [`crate::compressed_tensors`] |
+//! | gate, up of expert `e` | rows `e·2f …` and `e·2f + f …` of `mlp.experts.gate_up_proj` `[experts, 2f, width]` |
+//! | down of expert `e` | rows `e·width …` of `mlp.experts.down_proj` `[experts, width, f]` |
+
+use crate::arch::{self, Arch};
+use crate::compressed_tensors::PackedWeights;
+use crate::keys::Keys;
+use crate::load::{Cut, Loaded, Location, Tensors, load};
+use crate::names::Prefix;
+use crate::stored::{Files, Stored};
+use crate::{ImportError, Imported, Kind, Problem, decoder};
+use codec::Encoding;
+use formats::hf::{CONFIG, Json, QuantizationConfig};
+use formats::safetensors::{Safetensors, TensorInfo};
+use graph::{Body, DecoderConfig, Experts, Model, Place, Role, Weight, WeightStore};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a `config.json` says.
+pub enum Parsed {
+    /// A decoder of a known family.
+    Decoder(&'static Arch, DecoderConfig),
+    /// Something else, or a decoder with something that is not known here.
+    Unknown {
+        /// What is not known.
+        reason: String,
+    },
+}
+
+/// Reads the configuration of a decoder from a `config.json`.
+pub fn parse_config(config: &Json, file: &Path) -> Result<Parsed, Vec<Problem>> {
+    let text = config.root().text().map_err(|e| vec![e.into()])?;
+    let model_type = match text.find::<&str>("model_type").map_err(|e| vec![e.into()])? {
+        Some(name) => name,
+        None => return Ok(Parsed::Unknown { reason: "config.json has no model_type".into() }),
+    };
+    let Some(arch) = arch::by_model_type(model_type) else {
+        return Ok(Parsed::Unknown { reason: format!("the architecture `{model_type}` is not known") });
+    };
+    let mut keys = Keys::new(text, file);
+    let config = (arch.config)(&mut keys);
+    if !keys.problems.is_empty() {
+        return Err(keys.problems);
+    }
+    if !keys.unsupported.is_empty() {
+        let reason = format!("`{model_type}` with {} is not supported", keys.unsupported.join(", "));
+        return Ok(Parsed::Unknown { reason });
+    }
+    Ok(Parsed::Decoder(arch, config))
+}
+
+/// Opens a folder.
+pub(crate) fn open(path: &Path) -> Result<Imported, ImportError> {
+    let fail = |problems| ImportError { path: path.to_owned(), problems };
+    let file = path.join(CONFIG);
+    let config = Json::open(&file).map_err(Problem::from);
+    let tensors = Safetensors::open(path).map_err(Problem::from);
+    let (config, mut tensors) = match (config, tensors) {
+        (Ok(config), Ok(tensors)) => (config, Checkpoint::new(path, tensors)),
+        (config, tensors) => return Err(fail(config.err().into_iter().chain(tensors.err()).collect())),
+    };
+    if let Some(quantization) = QuantizationConfig::of(&config.root()).map_err(|e| ImportError::one(path, e))? {
+        tensors.packed = PackedWeights::find(path, &tensors.all, &quantization).map_err(fail)?;
+    }
+    let (model, arch, mut notes) = match parse_config(&config, &file).map_err(fail)? {
+        Parsed::Unknown { reason } => (tensors.unknown(reason).map_err(fail)?, None, vec![]),
+        Parsed::Decoder(arch, decoder) => {
+            let (model, notes) = tensors.decoder(arch, decoder).map_err(fail)?;
+            (model, Some(arch), notes)
+        }
+    };
+    notes.append(&mut tensors.packed.notes);
+    Ok(Imported {
+        model,
+        kind: Kind::HuggingFace,
+        path: path.to_owned(),
+        arch,
+        config: config.map().clone(),
+        metadata: None,
+        files: tensors.all.files().iter().map(|f| f.path().to_owned()).collect(),
+        extras: extras(path),
+        notes,
+    })
+}
+
+/// Files to carry over into an artifact: all but weights, the config, and what is not a plain file.
+fn extras(path: &Path) -> Vec<PathBuf> {
+    const NOT: [&str; 8] = ["safetensors", "bin", "pt", "pth", "gguf", "onnx", "h5", "msgpack"];
+    let weights = |p: &Path| p.extension().is_some_and(|e| NOT.iter().any(|n| e.eq_ignore_ascii_case(n)));
+    let index = |p: &Path| p.to_string_lossy().ends_with(".index.json");
+    let hidden = |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path());
+    let keep = |p: &PathBuf| p.is_file() && !weights(p) && !index(p) && !hidden(p) && !p.ends_with(CONFIG);
+    let mut files: Vec<PathBuf> = entries.filter(keep).collect();
+    files.sort();
+    files
+}
+
+/// The tensors of a folder.
+struct Checkpoint {
+    path: PathBuf,
+    all: Arc<Safetensors>,
+    packed: PackedWeights,
+    prefix: Prefix,
+}
+
+impl Checkpoint {
+    fn new(path: &Path, all: Safetensors) -> Checkpoint {
+        let embeds = |p: &Prefix| all.get(&format!("{}embed_tokens.weight", p.body)).is_some();
+        let prefix = Prefix::ALL.into_iter().find(embeds).unwrap_or(Prefix::ALL[0]);
+        Checkpoint { path: path.to_owned(), all: Arc::new(all), packed: PackedWeights::default(), prefix }
+    }
+
+    fn decoder(&self, arch: &'static Arch, config: DecoderConfig) -> Result<(Model, Vec<String>), Vec<Problem>> {
+        let locate = |place, shape: &[usize]| self.locate(arch, config.experts.as_ref(), place, shape);
+        let Loaded { mut weights, rest } = load(self, &config, locate)?;
+        let notes = self.carry(&config, rest, &mut weights)?;
+        let graph = decoder::build(&config, &weights, &self.path).map_err(|p| vec![p])?;
+        Ok((Model { body: Body::Decoder { config, graph }, weights }, notes))
+    }
+
+    fn unknown(&self, reason: String) -> Result<Model, Vec<Problem>> {
+        let mut weights = WeightStore::default();
+        for name in self.names() {
+            if let Some(weight) = self.find(name) {
+                weights.insert(weight.map_err(|p| vec![p])?);
+            }
+        }
+        Ok(Model { body: Body::Unknown { reason }, weights })
+    }
+
+    /// Takes tensors outside the decoder along. One inside it that the config has no place for is a contradiction.
+    fn carry(&self, config: &DecoderConfig, rest: Vec<String>, to: &mut WeightStore) -> Result<Vec<String>, Vec<Problem>> {
+        const USELESS: [&str; 3] = ["rotary_emb.inv_freq", ".masked_bias", ".attn.bias"];
+        let (mut notes, mut problems) = (vec![], vec![]);
+        let layers = format!("{}layers.", self.prefix.body);
+        for tensor in rest {
+            if USELESS.iter().any(|u| tensor.ends_with(u)) {
+                continue;
+            }
+            if config.tied && tensor == format!("{}lm_head.weight", self.prefix.head) {
+                notes.push(format!("`{tensor}` is left out: the config ties the head to the embedding table"));
+            } else if tensor.starts_with(&layers) {
+                problems.push(Problem::Unexpected { file: self.file(&tensor), tensor });
+            } else if let Some(weight) = self.find(&tensor) {
+                notes.push(format!("`{tensor}` is outside the decoder: carried along, not run"));
+                to.insert(weight.map_err(|p| vec![p])?);
+            }
+        }
+        if problems.is_empty() { Ok(notes) } else { Err(problems) }
+    }
+
+    fn locate(&self, arch: &Arch, experts: Option<&Experts>, place: Place, shape: &[usize]) -> Vec<Location> {
+        let names = arch.hf_names(place, self.prefix);
+        let usual = names.first().cloned().unwrap_or_default();
+        let whole = |name: String| Location { tensor: name.clone(), shape: shape.to_vec(), cut: Cut::Whole, name };
+        names.into_iter().map(whole).chain(self.locate_fused(experts, place, shape, usual)).collect()
+    }
+
+    /// An expert's matrix in the tensor that all experts of a layer share.
+    fn locate_fused(&self, experts: Option<&Experts>, place: Place, shape: &[usize], name: String) -> Option<Location> {
+        let (layer, e, count) = (place.layer?, place.expert?, experts?.count);
+        let [rows, cols] = *shape else { return None };
+        let (tensor, each, offset) = match place.role {
+            Role::ExpertGate => ("gate_up_proj", 2 * rows, 0),
+            Role::ExpertUp => ("gate_up_proj", 2 * rows, rows),
+            _ => ("down_proj", rows, 0),
+        };
+        let tensor = format!("{}layers.{layer}.mlp.experts.{tensor}", self.prefix.body);
+        Some(Location { tensor, shape: vec![count, each, cols], cut: Cut::From(e * each + offset), name })
+    }
+
+    fn weight(&self, tensor: &TensorInfo) -> Weight {
+        let shape = tensor.shape.clone();
+        let rows = shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
+        let source = Stored {
+            files: Files::Safetensors(self.all.clone()),
+            name: tensor.name.clone(),
+            file: tensor.file,
+            range: tensor.range.clone(),
+            rows,
+        };
+        let (name, place, encoding) = (tensor.name.clone(), Place::outer(Role::Other), Encoding::Plain(tensor.dtype));
+        Weight { name, place, shape, encoding, source: Arc::new(source) }
+    }
+}
+
+impl Tensors for Checkpoint {
+    fn find(&self, name: &str) -> Option<Result<Weight, Problem>> {
+        if let Some(packed) = self.packed.weights.get(name) {
+            return Some(Ok(packed.clone()));
+        }
+        Some(Ok(self.weight(self.all.get(name)?)))
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let plain = self.all.tensors().iter().map(|t| t.name.as_str()).filter(|n| !self.packed.parts.contains(*n));
+        plain.chain(self.packed.weights.keys().map(String::as_str)).collect()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.all.get(name).map_or(self.path.clone(), |t| self.all.file(t).to_owned())
+    }
+}

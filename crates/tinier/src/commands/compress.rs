@@ -1,0 +1,120 @@
+//! `tinier compress`: the main job, with its proof.
+
+use super::{options, proof_spec, resolve, seconds};
+use crate::cli::{Common, Compress};
+use crate::progress::Bar;
+use crate::{output, source};
+use ::plan::{Bytes, Comparison, Container, Journal, Plan};
+use anyhow::Result;
+use engine::{EngineError, Outcome};
+use formats::atomic::write_file;
+use report::Report;
+use std::path::{Path, PathBuf};
+
+pub fn run(args: Compress, common: &Common) -> Result<()> {
+    let imported = source::open(&args.source, common)?;
+    let bar = Bar::new(common.quiet || common.json);
+    let text = source::text(&args.text, &imported, common, &bar)?;
+    let options = engine::Options { replace: args.force, ..options(common, text.as_ref()) };
+    let plan = resolve(&imported, &args.goal, &|recipe| proof_spec(&args.text, &args.gates, recipe), &options)?;
+    let out = args.output.clone().unwrap_or_else(|| default_output(&source::name_of(&imported), &plan));
+    if !common.json {
+        output::text(&super::plan::summary(&plan))?;
+    }
+    match engine::compress(&imported, &plan, &out, &options, &bar) {
+        Ok(Outcome { journal, files }) => {
+            let report = Report { plan, journal };
+            let page = write_report(&report, args.report.as_deref(), &out, args.force)?;
+            say(&report, &files, &page, common)
+        }
+        Err(EngineError::Gates { rejected, violations, journal }) => {
+            write_report(&Report { plan, journal: *journal.clone() }, args.report.as_deref(), &rejected, true)?;
+            Err(EngineError::Gates { rejected, violations, journal }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn default_output(name: &str, plan: &Plan) -> PathBuf {
+    let stem = format!("{name}-{}", plan.mix);
+    PathBuf::from(if plan.container == Container::Gguf { format!("{stem}.gguf") } else { stem })
+}
+
+/// Writes the page and its JSON; both are made anew by every run of the same name.
+fn write_report(report: &Report, asked: Option<&Path>, out: &Path, replace: bool) -> Result<PathBuf> {
+    let base = asked.map_or_else(|| out.with_extension("report"), |path| path.with_extension(""));
+    let with = |extension: &str| {
+        let mut name = base.clone().into_os_string();
+        name.push(extension);
+        PathBuf::from(name)
+    };
+    for (path, text) in [(with(".json"), report.to_json()), (with(".html"), report.to_html())] {
+        if replace && path.exists() {
+            std::fs::remove_file(&path)?;
+        }
+        write_file(&path, text.as_bytes())?;
+    }
+    Ok(with(".html"))
+}
+
+fn say(report: &Report, files: &[PathBuf], page: &Path, common: &Common) -> Result<()> {
+    if common.json {
+        return output::json(report);
+    }
+    let names: Vec<_> = files.iter().map(|f| f.display().to_string()).collect();
+    output::text(&format!("\n{}", proof(&report.plan, &report.journal)))?;
+    output::text(&format!("\nwrote {}, report {}", names.join(", "), page.display()))
+}
+
+fn proof(plan: &Plan, journal: &Journal) -> String {
+    let proof = &journal.proof;
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let before = plan.bytes_before();
+    let ratio = before as f64 / proof.bytes.max(1) as f64;
+    let mut rows = vec![row(
+        "size",
+        format!("{} → {}, {ratio:.2}× smaller, {:.2} bits per weight", Bytes(before), Bytes(proof.bytes), proof.bpw),
+    )];
+    match &proof.quality {
+        Some(quality) => rows.extend(lost(quality)),
+        None => rows.push(row("quality", "not measured: the architecture is unknown, or there was no text".into())),
+    }
+    rows.extend(proof.checks.iter().map(|check| row("checked", format!("{}, {}", check.name, check.over))));
+    let measured = |v: &::plan::Versus, show: fn(f64) -> String| v.measured.map_or("not measured".into(), show);
+    let took = measured(&journal.seconds, seconds);
+    let memory = measured(&journal.memory, |b| Bytes(b as u64).to_string());
+    rows.push(row("took", format!("{took}, peak memory {memory}")));
+    rows.extend(journal.notes.iter().map(|note| match &note.weight {
+        Some(weight) => row("note", format!("{weight}: {}", note.what)),
+        None => row("note", note.what.clone()),
+    }));
+    output::table(&rows, &[])
+}
+
+/// What was lost, line by line.
+pub fn lost(quality: &Comparison) -> Vec<Vec<String>> {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let c = &quality.conditions;
+    let bos = c.bos.map_or("no BOS".into(), |id| format!("BOS {id}"));
+    vec![
+        row(
+            "perplexity",
+            format!(
+                "{:.3} → {:.3} ({:+.2} % ± {:.2})",
+                quality.reference.value,
+                quality.model.value,
+                100.0 * quality.ppl_increase.value,
+                100.0 * quality.ppl_increase.error
+            ),
+        ),
+        row(
+            "KL divergence",
+            format!("mean {:.5}, 99.9 % of tokens below {:.4}", quality.kld.mean.value, quality.kld.p999),
+        ),
+        row("same top token", format!("{:.2} % ± {:.2}", 100.0 * quality.top1.value, 100.0 * quality.top1.error)),
+        row(
+            "measured on",
+            format!("{} of {} tokens of {}, {}, {bos}, {}", c.scored, c.tokens, c.data, c.protocol, c.compute),
+        ),
+    ]
+}

@@ -1,0 +1,88 @@
+//! One file per command.
+
+pub mod completions;
+pub mod compress;
+pub mod eval;
+pub mod inspect;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod train;
+pub mod verify;
+
+use crate::cli::{Common, Gates, Goal, Text};
+use ::plan::{Plan, Preset, ProofSpec, Recipe};
+use anyhow::{Context, Result};
+use import::Imported;
+use std::path::Path;
+
+/// What is compressed to where nothing is said.
+const DEFAULT_PRESET: &str = "q4_k_m";
+
+/// Options of the engine.
+fn options<'a>(common: &Common, text: Option<&'a engine::Text>) -> engine::Options<'a> {
+    engine::Options {
+        threads: common.threads,
+        max_memory: common.max_memory,
+        seed: common.seed,
+        text,
+        ..Default::default()
+    }
+}
+
+/// The plan that the command line asks for: resolved now, or read and checked.
+fn resolve(
+    imported: &Imported,
+    goal: &Goal,
+    proof: &dyn Fn(ProofSpec) -> ProofSpec,
+    options: &engine::Options<'_>,
+) -> Result<Plan> {
+    if let Some(path) = &goal.plan {
+        let mut plan = Plan::load(&read(path)?).with_context(|| path.display().to_string())?;
+        plan.recipe.proof = proof(plan.recipe.proof);
+        return Ok(engine::revise(imported, plan, options)?);
+    }
+    let mut recipe = recipe(goal)?;
+    recipe.proof = proof(recipe.proof);
+    recipe.output.format = goal.format.or(recipe.output.format);
+    recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
+    Ok(engine::plan(imported, &recipe, options)?)
+}
+
+fn recipe(goal: &Goal) -> Result<Recipe> {
+    if let Some(path) = &goal.recipe {
+        return Recipe::parse(&read(path)?).with_context(|| path.display().to_string());
+    }
+    Ok(Recipe::new(match (goal.target, goal.max_size, goal.preset) {
+        (Some(target), ..) => ::plan::Goal::Bpw(target),
+        (_, Some(size), _) => ::plan::Goal::Size(size),
+        (_, _, Some(preset)) => ::plan::Goal::Preset(preset),
+        _ => ::plan::Goal::Preset(DEFAULT_PRESET.parse::<Preset>()?),
+    }))
+}
+
+/// What the command line says of the proof, over what a recipe says.
+fn proof_spec(text: &Text, gates: &Gates, recipe: ProofSpec) -> ProofSpec {
+    let name = text.text.as_ref().map(|p| p.display().to_string());
+    ProofSpec {
+        text: name.or(recipe.text),
+        context: text.context.or(recipe.context),
+        tokens: text.tokens.or(recipe.tokens),
+        min_top1: gates.min_top1.or(recipe.min_top1),
+        max_kld: gates.max_kld.or(recipe.max_kld),
+        max_ppl_increase: gates.max_ppl_increase.or(recipe.max_ppl_increase),
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Seconds as people say them.
+fn seconds(s: f64) -> String {
+    match s {
+        s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s => format!("{:.1} min", s / 60.0),
+    }
+}

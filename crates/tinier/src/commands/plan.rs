@@ -1,0 +1,49 @@
+//! `tinier plan`: what compressing would do, before it is done.
+
+use super::{options, proof_spec, resolve, seconds};
+use crate::cli::{Common, Gates, PlanArgs, Text};
+use crate::{output, source};
+use ::plan::{Bytes, Plan};
+use anyhow::Result;
+
+pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
+    let imported = source::open(&args.source, common)?;
+    let text = Text { text: None, context: None, tokens: None };
+    let gates = Gates { min_top1: None, max_kld: None, max_ppl_increase: None };
+    let plan = resolve(&imported, &args.goal, &|recipe| proof_spec(&text, &gates, recipe), &options(common, None))?;
+    if let Some(path) = &args.output {
+        formats::atomic::write_file(path, plan.to_toml().as_bytes())?;
+    }
+    if common.json {
+        return output::json(&plan);
+    }
+    output::text(&tensors(&plan))?;
+    output::text(&format!("\n{}", summary(&plan)))
+}
+
+fn tensors(plan: &Plan) -> String {
+    let header = ["tensor", "shape", "from", "to", "before", "after", "why"].map(str::to_owned).to_vec();
+    let rows = plan.tensors.iter().map(|t| {
+        let shape = t.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
+        let (before, after) = (Bytes(t.bytes_before).to_string(), Bytes(t.bytes_after).to_string());
+        vec![t.name.clone(), shape, t.from.to_string(), t.to.to_string(), before, after, t.reason.clone()]
+    });
+    output::table(&[header].into_iter().chain(rows).collect::<Vec<_>>(), &[4, 5])
+}
+
+/// What the plan comes to, in a few lines.
+pub fn summary(plan: &Plan) -> String {
+    let p = &plan.prediction;
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let sizes = format!("{} → {} ({:.2} bits per weight)", Bytes(plan.bytes_before()), p.artifact, plan.bpw());
+    output::table(
+        &[
+            row("artifact", format!("{} as {}", plan.container, plan.mix)),
+            row("size", sizes),
+            row("memory", format!("at most about {}", p.memory)),
+            row("disk", format!("{} free", p.disk)),
+            row("time", format!("about {} to write, {} to prove", seconds(p.encode_seconds), seconds(p.proof_seconds))),
+        ],
+        &[],
+    )
+}
