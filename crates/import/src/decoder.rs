@@ -8,10 +8,12 @@
 
 use crate::Problem;
 use graph::ops::{
-    Activation, Add, Attention, Embedding, Expert, Linear, MoeExperts, MoeRoute, Mul, Norm, NormKind, Rope, Scale, Split,
+    Activation, Add, Attention, Embedding, Expert, Linear, MoeExperts, MoeRoute, Mul, Norm, NormKind, Rope, Scale,
+    Split,
 };
 use graph::{
-    DecoderConfig, Dim, Experts, Graph, Kind, Layer, Op, Place, QkNorm, Role, RopeConfig, ValueId, WeightId, WeightStore,
+    DecoderConfig, Dim, Experts, Graph, Kind, Layer, Op, Place, QkNorm, Role, RopeConfig, ValueId, WeightId,
+    WeightStore,
 };
 use std::path::Path;
 
@@ -27,7 +29,11 @@ pub fn places(config: &DecoderConfig) -> impl Iterator<Item = (Place, Vec<usize>
     outer.chain(layers.flat_map(|(n, layer)| layer_places(config, n, layer)))
 }
 
-fn layer_places<'a>(c: &'a DecoderConfig, n: usize, layer: &Layer) -> impl Iterator<Item = (Place, Vec<usize>)> + use<'a> {
+fn layer_places<'a>(
+    c: &'a DecoderConfig,
+    n: usize,
+    layer: &Layer,
+) -> impl Iterator<Item = (Place, Vec<usize>)> + use<'a> {
     let mut all: Vec<(Role, Vec<usize>, bool)> = vec![(Role::AttnNorm, vec![c.hidden], false)];
     let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     if c.fused_qkv {

@@ -137,7 +137,12 @@ impl Checkpoint {
     }
 
     /// Takes tensors outside the decoder along. One inside it that the config has no place for is a contradiction.
-    fn carry(&self, config: &DecoderConfig, rest: Vec<String>, to: &mut WeightStore) -> Result<Vec<String>, Vec<Problem>> {
+    fn carry(
+        &self,
+        config: &DecoderConfig,
+        rest: Vec<String>,
+        to: &mut WeightStore,
+    ) -> Result<Vec<String>, Vec<Problem>> {
         const USELESS: [&str; 3] = ["rotary_emb.inv_freq", ".masked_bias", ".attn.bias"];
         let (mut notes, mut problems) = (vec![], vec![]);
         let layers = format!("{}layers.", self.prefix.body);

@@ -100,7 +100,12 @@ impl<'a> Keys<'a> {
     }
 
     /// The window of each layer: by `layer_types` where the config has them, else by `slides`.
-    pub fn windows(&mut self, layers: usize, window: Option<usize>, slides: impl Fn(usize) -> bool) -> Vec<Option<usize>> {
+    pub fn windows(
+        &mut self,
+        layers: usize,
+        window: Option<usize>,
+        slides: impl Fn(usize) -> bool,
+    ) -> Vec<Option<usize>> {
         let types = self.find::<Vec<&str>>("layer_types");
         if types.as_ref().is_some_and(|t| t.len() != layers) {
             self.wrong("layer_types", "does not have one entry for each layer");

@@ -1,8 +1,8 @@
 //! Weights as they lie in a mapped file: read row by row, given back page by page.
 
+use formats::Mapped;
 use formats::gguf::Gguf;
 use formats::safetensors::Safetensors;
-use formats::Mapped;
 use graph::{Source, SourceError};
 use std::borrow::Cow;
 use std::ops::Range;

@@ -3,7 +3,8 @@
 /// The largest difference between two lists of the same length, and where it is.
 pub fn max_abs_difference(got: &[f32], expected: &[f32]) -> (f32, usize) {
     assert_eq!(got.len(), expected.len(), "lists of different lengths");
-    let differences = got.iter().zip(expected).map(|(a, b)| if a.is_nan() || b.is_nan() { f32::INFINITY } else { (a - b).abs() });
+    let differences =
+        got.iter().zip(expected).map(|(a, b)| if a.is_nan() || b.is_nan() { f32::INFINITY } else { (a - b).abs() });
     differences.enumerate().fold((0.0, 0), |worst, (i, d)| if d > worst.0 { (d, i) } else { worst })
 }
 

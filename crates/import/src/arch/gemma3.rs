@@ -13,7 +13,10 @@ pub(super) static GEMMA3: Arch = Arch {
     interleaved: false,
     names: &NAMES,
     config: |keys| {
-        let sliding = Sliding { full_every: Some(keys.size_or("sliding_window_pattern", 6, MAX_LAYERS)), ..Sliding::everywhere(keys) };
+        let sliding = Sliding {
+            full_every: Some(keys.size_or("sliding_window_pattern", 6, MAX_LAYERS)),
+            ..Sliding::everywhere(keys)
+        };
         let defaults = Defaults { theta: 1e6, local_theta: Some(10_000.0), ..GEMMA };
         let mut config = common(keys, &GEMMA3, sliding, &defaults);
         gemma(keys, &mut config);

@@ -12,9 +12,21 @@ pub(super) static MIXTRAL: Arch = Arch {
     interleaved: true,
     names: &[
         Stem { role: Role::Router, hf: &["block_sparse_moe.gate", "mlp.gate"], gguf: "ffn_gate_inp" },
-        Stem { role: Role::ExpertGate, hf: &["block_sparse_moe.experts.{e}.w1", "mlp.experts.{e}.gate_proj"], gguf: "ffn_gate_exps" },
-        Stem { role: Role::ExpertUp, hf: &["block_sparse_moe.experts.{e}.w3", "mlp.experts.{e}.up_proj"], gguf: "ffn_up_exps" },
-        Stem { role: Role::ExpertDown, hf: &["block_sparse_moe.experts.{e}.w2", "mlp.experts.{e}.down_proj"], gguf: "ffn_down_exps" },
+        Stem {
+            role: Role::ExpertGate,
+            hf: &["block_sparse_moe.experts.{e}.w1", "mlp.experts.{e}.gate_proj"],
+            gguf: "ffn_gate_exps",
+        },
+        Stem {
+            role: Role::ExpertUp,
+            hf: &["block_sparse_moe.experts.{e}.w3", "mlp.experts.{e}.up_proj"],
+            gguf: "ffn_up_exps",
+        },
+        Stem {
+            role: Role::ExpertDown,
+            hf: &["block_sparse_moe.experts.{e}.w2", "mlp.experts.{e}.down_proj"],
+            gguf: "ffn_down_exps",
+        },
     ],
     config: |keys| {
         let sliding = Sliding::everywhere(keys);
