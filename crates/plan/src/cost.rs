@@ -4,8 +4,8 @@
 //! the [`CostModel`]; the proof costs two runs of the model over its text; the source is read three times (to encode,
 //! to measure errors, to hash).
 //! Memory: what the program itself holds, plus what the larger of the two phases needs. Encoding holds a stretch of
-//! rows per thread, or a whole tensor where an encoding has several parts. The proof holds one decoder layer of
-//! weights, the activations of one window, and a stretch of logits, of both models.
+//! rows per thread, or a whole tensor where an encoding has several parts. The proof holds the decoded weights of both
+//! models where that is little, else of one decoder layer, beside the activations and logits of one window.
 
 use crate::PlannedTensor;
 use crate::names::encoding_name;
@@ -90,8 +90,8 @@ impl Prediction {
 
 /// Bytes that the program holds before it does anything.
 const BASE: u64 = 24 << 20;
-/// Numbers of a stretch of rows, of all that are in flight on a thread.
-const STRETCH: u64 = 1 << 20;
+/// Numbers in flight per thread while encoding: the exporter's pieces, three being read and three being written.
+const IN_FLIGHT: u64 = 6 << 18;
 
 pub(crate) fn predict(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> Prediction {
     let artifact = setting.overhead + tensors.iter().map(|t| t.bytes_after).sum::<u64>();
@@ -106,8 +106,8 @@ pub(crate) fn predict(model: &Model, tensors: &[PlannedTensor], setting: &Settin
 
 fn encode_memory(tensors: &[PlannedTensor], setting: &Setting<'_>) -> u64 {
     let one = |t: &PlannedTensor| match (t.from, t.to) {
-        (Encoding::Packed(_), _) | (_, Encoding::Packed(_)) => t.elements() * 4 + t.bytes_after + t.bytes_before,
-        _ => t.elements().min(STRETCH) * 8,
+        (Encoding::Packed(_), _) | (_, Encoding::Packed(_)) => t.elements() * 4 + t.bytes_before + 6 * t.bytes_after,
+        _ => t.elements().min(IN_FLIGHT) * 8,
     };
     tensors.iter().map(one).max().unwrap_or(0) * setting.threads as u64
 }
