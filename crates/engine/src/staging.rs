@@ -86,7 +86,8 @@ impl Staging {
     /// Renames; what has the name already steps aside first, and comes back if the rename fails.
     fn put(&self, from: &Path, to: &Path) -> Result<(), EngineError> {
         let aside = self.folder.path().with_extension("old");
-        let taken = to.symlink_metadata().is_ok_and(|m| m.is_dir());
+        // A file takes another's name in one step; folders do not.
+        let taken = to.symlink_metadata().is_ok_and(|m| m.is_dir() || from.is_dir());
         if taken {
             fs::rename(to, &aside).map_err(|e| self.io(e))?;
         }
@@ -96,10 +97,12 @@ impl Staging {
             }
             return Err(self.io(error));
         }
-        if taken {
-            fs::remove_dir_all(&aside).map_err(|e| self.io(e))?;
-        }
-        Ok(())
+        let removed = match taken {
+            true if aside.is_dir() => fs::remove_dir_all(&aside),
+            true => fs::remove_file(&aside),
+            false => Ok(()),
+        };
+        removed.map_err(|e| self.io(e))
     }
 
     /// Names in the folder, in alphabetical order.
@@ -216,6 +219,10 @@ mod tests {
         fs::write(staging.path().join("fresh"), "new").unwrap();
         staging.commit().unwrap();
         assert_eq!(names(&folder), ["fresh"]);
+        let staging = Staging::open(&file, &[], true).unwrap();
+        fs::create_dir(staging.path()).unwrap();
+        staging.commit().unwrap();
+        assert!(file.is_dir());
         assert_eq!(names(home.path()), ["a.gguf", "b"]);
     }
 
