@@ -63,10 +63,7 @@ pub(crate) fn artifact_bytes(path: &Path, artifact: &Imported) -> Result<u64, En
 
 /// The tokenizer that a model came with.
 pub fn tokenizer(imported: &Imported) -> Result<Tokenizer, EngineError> {
-    Ok(match &imported.metadata {
-        Some(keys) => Tokenizer::from_gguf(&imported.path, keys)?,
-        None => Tokenizer::from_folder(&imported.path)?,
-    })
+    Ok(imported.tokenizer()?)
 }
 
 /// Both tokenizers must give the same ids for a text, and the same text for these ids.
