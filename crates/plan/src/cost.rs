@@ -89,7 +89,7 @@ impl Prediction {
 }
 
 /// Bytes that the program holds before it does anything.
-const BASE: u64 = 24 << 20;
+const BASE: u64 = 32 << 20;
 /// Numbers in flight per thread while encoding: the exporter's pieces, three being read and three being written.
 const IN_FLIGHT: u64 = 6 << 18;
 
