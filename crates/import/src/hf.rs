@@ -12,7 +12,7 @@
 use crate::arch::{self, Arch};
 use crate::compressed_tensors::PackedWeights;
 use crate::keys::Keys;
-use crate::load::{Cut, Loaded, Location, Tensors, load};
+use crate::load::{self, Cut, Loaded, Location, Tensors, load};
 use crate::names::Prefix;
 use crate::stored::{Files, Stored};
 use crate::{ImportError, Imported, Kind, Problem, decoder};
@@ -127,39 +127,23 @@ impl Checkpoint {
     }
 
     fn unknown(&self, reason: String) -> Result<Model, Vec<Problem>> {
-        let mut weights = WeightStore::default();
-        for name in self.names() {
-            if let Some(weight) = self.find(name) {
-                weights.insert(weight.map_err(|p| vec![p])?);
-            }
-        }
-        Ok(Model { body: Body::Unknown { reason }, weights })
+        Ok(Model { body: Body::Unknown { reason }, weights: load::all(self)? })
     }
 
-    /// Takes tensors outside the decoder along. One inside it that the config has no place for is a contradiction.
+    /// Sorts out the tensors that no place asked for: useless ones, a head beside tied embeddings, then the rest.
     fn carry(
         &self,
         config: &DecoderConfig,
-        rest: Vec<String>,
+        mut rest: Vec<String>,
         to: &mut WeightStore,
     ) -> Result<Vec<String>, Vec<Problem>> {
         const USELESS: [&str; 3] = ["rotary_emb.inv_freq", ".masked_bias", ".attn.bias"];
-        let (mut notes, mut problems) = (vec![], vec![]);
-        let layers = format!("{}layers.", self.prefix.body);
-        for tensor in rest {
-            if USELESS.iter().any(|u| tensor.ends_with(u)) {
-                continue;
-            }
-            if config.tied && tensor == format!("{}lm_head.weight", self.prefix.head) {
-                notes.push(format!("`{tensor}` is left out: the config ties the head to the embedding table"));
-            } else if tensor.starts_with(&layers) {
-                problems.push(Problem::Unexpected { file: self.file(&tensor), tensor });
-            } else if let Some(weight) = self.find(&tensor) {
-                notes.push(format!("`{tensor}` is outside the decoder: carried along, not run"));
-                to.insert(weight.map_err(|p| vec![p])?);
-            }
-        }
-        if problems.is_empty() { Ok(notes) } else { Err(problems) }
+        rest.retain(|tensor| !USELESS.iter().any(|u| tensor.ends_with(u)));
+        let head = format!("{}lm_head.weight", self.prefix.head);
+        let beside = config.tied.then(|| rest.iter().position(|tensor| *tensor == head)).flatten();
+        let note = beside.map(|i| format!("`{}` is left out: the config ties it to the embeddings", rest.remove(i)));
+        let carried = load::carry(self, rest, &format!("{}layers.", self.prefix.body), to)?;
+        Ok(note.into_iter().chain(carried).collect())
     }
 
     fn locate(&self, arch: &Arch, experts: Option<&Experts>, place: Place, shape: &[usize]) -> Vec<Location> {

@@ -13,6 +13,8 @@ pub mod arch;
 mod compressed_tensors;
 mod decoder;
 mod error;
+mod finite;
+mod gguf;
 mod hf;
 pub mod hub;
 mod keys;
@@ -25,12 +27,16 @@ pub mod tokenizer;
 pub use arch::Arch;
 pub use decoder::{build, places};
 pub use error::{ImportError, Problem};
+pub use finite::check_finite;
 pub use hf::{Parsed, parse_config};
 
 use formats::gguf::Metadata;
 use graph::Model;
 use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use tokenizer::{Tokenizer, TokenizerError};
 
 /// The container that a model came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +70,32 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
+impl Imported {
+    /// Reads its tokenizer, which may take longer than opening the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer, TokenizerError> {
+        match &self.metadata {
+            Some(keys) => Tokenizer::from_gguf(&self.path, keys),
+            None => Tokenizer::from_folder(&self.path),
+        }
+    }
+}
+
 /// Opens a model folder or a `.gguf` file (any file of a split).
 pub fn open(path: &Path) -> Result<Imported, ImportError> {
     if path.is_dir() {
         return hf::open(path);
     }
-    let problem = if path.exists() { Problem::NotAModel } else { Problem::NotFound };
-    Err(ImportError::one(path, problem(path.to_owned())))
+    if !path.exists() {
+        return Err(ImportError::one(path, Problem::NotFound(path.to_owned())));
+    }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || starts_like_gguf(path) {
+        return gguf::open(path);
+    }
+    Err(ImportError::one(path, Problem::NotAModel(path.to_owned())))
+}
+
+fn starts_like_gguf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"GGUF"
 }

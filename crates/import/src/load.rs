@@ -40,8 +40,8 @@ pub(crate) enum Cut {
     Whole,
     /// It is as many rows as it has, from this one, counted over all dimensions but the last.
     From(usize),
-    /// It is the tensor with its rows in this order.
-    Order(Vec<usize>),
+    /// It is the tensor with the rows of each head put apart again: those that form a rotary pair are neighbours there.
+    Apart { head_dim: usize },
 }
 
 /// What the decoder is made of, and what else the files hold.
@@ -72,6 +72,42 @@ pub(crate) fn load(
     }
     let rest = tensors.names().into_iter().filter(|n| !found.seen.contains_key(*n)).map(str::to_owned).collect();
     if problems.is_empty() { Ok(Loaded { weights, rest }) } else { Err(problems) }
+}
+
+/// Takes tensors outside the decoder along, and says so. One inside it (its name starts with `layers`) that the config
+/// has no place for is a contradiction.
+pub(crate) fn carry(
+    tensors: &dyn Tensors,
+    rest: Vec<String>,
+    layers: &str,
+    to: &mut WeightStore,
+) -> Result<Vec<String>, Vec<Problem>> {
+    let inside = rest.iter().filter(|tensor| tensor.starts_with(layers)).take(MAX_LISTED);
+    let unexpected = |tensor: &String| Problem::Unexpected { file: tensors.file(tensor), tensor: tensor.clone() };
+    let problems: Vec<Problem> = inside.map(unexpected).collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut notes = vec![];
+    for tensor in rest {
+        if let Some(weight) = tensors.find(&tensor) {
+            to.insert(weight.map_err(|p| vec![p])?);
+            notes.push(format!("`{tensor}` is outside the decoder: carried along, not run"));
+        }
+    }
+    Ok(notes)
+}
+
+/// Every tensor by name and shape, where there is no decoder to put them in.
+pub(crate) fn all(tensors: &dyn Tensors) -> Result<WeightStore, Vec<Problem>> {
+    let (mut weights, mut problems) = (WeightStore::default(), vec![]);
+    for found in tensors.names().into_iter().filter_map(|name| tensors.find(name)) {
+        match found {
+            Ok(weight) => drop(weights.insert(weight)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(weights) } else { Err(problems) }
 }
 
 /// Tensors found so far, by name.
@@ -123,8 +159,13 @@ impl Found<'_> {
                 let rows = shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
                 Arc::new(RowSlice::new(tensor, first, rows))
             }
-            Cut::Order(order) if place.bias => return self.ordered_bias(&tensor, place, name, &order),
-            Cut::Order(order) => Arc::new(PermutedRows::new(tensor, order)),
+            Cut::Apart { head_dim } => {
+                let order = apart(shape.first().copied().unwrap_or_default(), head_dim);
+                if place.bias {
+                    return self.ordered_bias(&tensor, place, name, &order);
+                }
+                Arc::new(PermutedRows::new(tensor, order))
+            }
         };
         Ok(Weight { name, place, shape, encoding, source })
     }
@@ -139,4 +180,14 @@ impl Found<'_> {
         let file = self.tensors.file(&tensor.name);
         read().map_err(|e| Problem::Tensor { file, tensor: tensor.name.clone(), why: e.to_string() })
     }
+}
+
+/// Which row of the file each row of a checkpoint is: channels that form a rotary pair are neighbours in the file, and
+/// half a head apart in a checkpoint. Heads have an even number of channels.
+fn apart(rows: usize, head_dim: usize) -> Vec<usize> {
+    let stored = |row: usize| {
+        let (head, channel) = (row / head_dim, row % head_dim);
+        head * head_dim + channel % (head_dim / 2) * 2 + channel / (head_dim / 2)
+    };
+    (0..rows).map(stored).collect()
 }

@@ -200,6 +200,6 @@ fn longrope(options: &mut Options<'_, '_, '_>, rope: RopeConfig, around: Around)
     let spread = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() };
     let scale = options.number("attention_factor").unwrap_or(spread) as f32;
     let (short, long) = (options.factors("short_factor", pairs), options.factors("long_factor", pairs));
-    let long = Some(LongRope { original_context: original as usize, factors: long });
+    let long = Some(LongRope { original_context: original as usize, factors: long }).filter(|l| l.factors != short);
     RopeConfig { scale, long, ..divided(rope, short) }
 }

@@ -1,6 +1,6 @@
 //! Mixtral: Mistral with experts whose probabilities sum to one.
 
-use super::{Arch, DEFAULTS, Defaults, Sliding, add_experts, common, experts, nothing};
+use super::{Arch, DEFAULTS, Defaults, Sliding, add_experts, common, experts};
 use crate::names::Stem;
 use graph::Role;
 
@@ -36,5 +36,6 @@ pub(super) static MIXTRAL: Arch = Arch {
         add_experts(&mut config, experts, |_| true);
         config
     },
-    gguf_unsaid: nothing,
+    // llama.cpp lets every token see all others.
+    gguf_unsaid: |config| drop(config.remove("sliding_window")),
 };

@@ -120,8 +120,11 @@ impl Sliding {
 fn common(keys: &mut Keys<'_>, family: &Arch, sliding: Sliding, defaults: &Defaults) -> DecoderConfig {
     let hidden = keys.size("hidden_size", MAX_WIDTH);
     let heads = keys.size("num_attention_heads", MAX_WIDTH);
-    let head_dim = defaults.head_dim.unwrap_or((hidden / heads).max(1));
+    let head_dim = defaults.head_dim.unwrap_or((hidden / heads).max(2));
     let head_dim = keys.size_or("head_dim", head_dim, MAX_HEAD_DIM);
+    if !head_dim.is_multiple_of(2) {
+        keys.wrong("head_dim", format!("is {head_dim}; rotary channels come in pairs"));
+    }
     let context = keys.size_or("max_position_embeddings", 2048, MAX_WIDTH);
     let layers = keys.size("num_hidden_layers", MAX_LAYERS);
     let around = Around { head_dim, context, theta: defaults.theta };

@@ -1,6 +1,6 @@
 //! Phi-3 and Phi-4 mini: one matrix for queries, keys and values, one for gate and up; LongRoPE in the long variants.
 
-use super::{Arch, DEFAULTS, Defaults, Sliding, common, nothing};
+use super::{Arch, DEFAULTS, Defaults, Sliding, common};
 
 /// See the module. llama.cpp keeps the fused gate and up under the name of up, and ignores the window.
 pub(super) static PHI3: Arch = Arch {
@@ -16,5 +16,6 @@ pub(super) static PHI3: Arch = Arch {
         config.fused_gate_up = true;
         config
     },
-    gguf_unsaid: nothing,
+    // llama.cpp lets every token see all others.
+    gguf_unsaid: |config| drop(config.remove("sliding_window")),
 };
