@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 const WIDTH: f64 = 760.0;
 const LABEL: f64 = 150.0;
-const VALUE: f64 = 130.0;
+const VALUE: f64 = 230.0;
 
 /// One row of a bar chart: what, before, after, and what stands at its end.
 pub struct Bar {
@@ -61,22 +61,23 @@ const BOTTOM: f64 = 34.0;
 const LEFT: f64 = 70.0;
 
 /// Points over a linear x axis and a logarithmic y axis; `series` names colours 0 to 7.
-pub fn dots(dots: &[Dot], series: &[String], x_name: &str, y_name: &str) -> Markup {
+pub fn dots(dots: &[Dot], series_names: &[String], x_name: &str, y_name: &str) -> Markup {
     let positive = || dots.iter().map(|d| d.y).filter(|y| *y > 0.0);
-    let low = positive().fold(f64::INFINITY, f64::min).log10().floor();
-    let high = positive().fold(0.0, f64::max).log10().ceil().max(low + 1.0);
-    if !low.is_finite() {
+    let lines = levels(positive().fold(f64::INFINITY, f64::min), positive().fold(0.0, f64::max));
+    let (Some(low), Some(high)) = (lines.first(), lines.last()) else {
         return html! { p { "Every tensor is exactly what it was." } };
-    }
+    };
     let right = dots.iter().map(|d| d.x).fold(1.0, f64::max);
-    let x = |v: f64| LEFT + 12.0 + v / right * (WIDTH - LEFT - 160.0);
-    let y = |v: f64| 10.0 + (high - v.log10()) / (high - low) * (HEIGHT - BOTTOM - 10.0);
+    let x = |v: f64| LEFT + 28.0 + v / right * (WIDTH - LEFT - 200.0);
+    // Series stand side by side, so that equal values do not hide one another.
+    let aside = |series: usize| 5.0 * (series as f64 - (series_names.len() as f64 - 1.0) / 2.0);
+    let y = |v: f64| 10.0 + (high / v).log10() / (high / low).log10() * (HEIGHT - BOTTOM - 10.0);
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" {
-            @for power in low as i32..=high as i32 {
-                @let at = y(10f64.powi(power));
+            @for level in &lines {
+                @let at = y(*level);
                 line x1=(LEFT) x2=(WIDTH - 140.0) y1=(at) y2=(at) class="grid" {}
-                text x=(LEFT - 8.0) y=(at + 4.0) class="note end" { (text::figure(10f64.powi(power))) }
+                text x=(LEFT - 8.0) y=(at + 4.0) class="note end" { (text::figure(*level)) }
             }
             text x="14" y=(HEIGHT / 2.0) class="note middle" transform=(format!("rotate(-90 14 {})", HEIGHT / 2.0)) { (y_name) }
             @for tick in ticks(right) {
@@ -84,17 +85,29 @@ pub fn dots(dots: &[Dot], series: &[String], x_name: &str, y_name: &str) -> Mark
             }
             text x=(x(right / 2.0)) y=(HEIGHT - 2.0) class="note middle" { (x_name) }
             @for dot in dots.iter().filter(|d| d.y > 0.0) {
-                circle cx=(format!("{:.1}", x(dot.x))) cy=(format!("{:.1}", y(dot.y))) r="4" class=(format!("s{}", dot.series % 8)) {
+                circle cx=(format!("{:.1}", x(dot.x) + aside(dot.series))) cy=(format!("{:.1}", y(dot.y))) r="4" class=(format!("s{}", dot.series % 8)) {
                     title { (dot.title) }
                 }
             }
-            @for (i, name) in series.iter().enumerate() {
+            @for (i, name) in series_names.iter().enumerate() {
                 @let at = 16.0 + 20.0 * i as f64;
                 circle cx=(WIDTH - 122.0) cy=(at) r="5" class=(format!("s{}", i % 8)) {}
                 text x=(WIDTH - 112.0) y=(at + 4.0) class="note" { (name) }
             }
         }
     }
+}
+
+/// Numbers of the form 1, 2, 5 · 10ⁿ from just below `low` to just above `high`.
+fn levels(low: f64, high: f64) -> Vec<f64> {
+    if !low.is_finite() || low <= 0.0 {
+        return Vec::new();
+    }
+    let first = low.log10().floor() as i32;
+    let all: Vec<f64> = (first..=first + 20).flat_map(|n| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(n))).collect();
+    let from = all.iter().rposition(|l| *l <= low).unwrap_or(0);
+    let to = all.iter().position(|l| *l > high).unwrap_or(all.len() - 1);
+    all[from..=to].to_vec()
 }
 
 /// At most nine whole numbers from 0 to `right`.

@@ -5,9 +5,9 @@ use crate::cli::{Common, Compress};
 use crate::progress::Bar;
 use crate::{output, source};
 use ::plan::{Bytes, Comparison, Container, Journal, Plan};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use engine::{EngineError, Outcome};
-use formats::atomic::write_file;
+use formats::atomic::{WriteError, write_file};
 use report::Report;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,9 @@ pub fn run(args: Compress, common: &Common) -> Result<()> {
         Err(EngineError::Gates { rejected, violations, journal }) => {
             write_report(&Report { plan, journal: *journal.clone() }, args.report.as_deref(), &rejected, true)?;
             Err(EngineError::Gates { rejected, violations, journal }.into())
+        }
+        Err(error @ EngineError::Write(WriteError::Exists { .. })) => {
+            Err(anyhow!("{error}, or replace it with --force"))
         }
         Err(error) => Err(error.into()),
     }
