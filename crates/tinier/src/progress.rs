@@ -2,7 +2,7 @@
 
 use engine::{Progress, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -51,10 +51,15 @@ impl Bar {
     /// A line above the bar.
     pub fn say(&self, line: &str) {
         self.with(|stage| match stage {
-            Some(stage) if !stage.hidden => stage.bar.suspend(|| eprintln!("{line}")),
-            _ => eprintln!("{line}"),
+            Some(stage) if !stage.hidden => stage.bar.suspend(|| print(line)),
+            _ => print(line),
         });
     }
+}
+
+/// Progress that cannot be told is no error.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 impl Progress for Bar {
