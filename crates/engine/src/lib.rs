@@ -1,6 +1,6 @@
 //! The driver: resolves recipes on this machine, carries plans out, and proves what it wrote.
 //!
-//! [`plan`] turns a recipe into a plan, [`compress`] carries it out, [`verify`] looks at an artifact again later. The
+//! [`plan`](plan()) turns a recipe into a plan, [`compress`] carries it out, [`verify`] looks at an artifact again later. The
 //! engine prints nothing; it tells a [`Progress`]. It trusts no pass: the model is checked before and after each. An
 //! artifact gets its name only after it was reopened, checked and measured ([`proof`], [`contract`], [`staging`]).
 
