@@ -75,9 +75,11 @@ impl Keys {
         }
     }
 
-    /// llama.cpp slides in the Gemmas only, by a pattern of its own unless it is told another.
+    /// llama.cpp slides in the Gemmas only, by a pattern of its own unless it is told another. Phi-3 has to say that it
+    /// does not slide: older versions slide where nothing is said.
     fn windows(&mut self, config: &DecoderConfig) {
-        let Some(window) = config.layers.iter().find_map(|l| l.window) else { return };
+        let window = config.layers.iter().find_map(|l| l.window);
+        let Some(window) = window.or((self.arch == "phi3").then_some(0)) else { return };
         self.size("attention.sliding_window", window);
         let slides: Vec<bool> = config.layers.iter().map(|l| l.window.is_some()).collect();
         let usual = |every: usize| slides.iter().enumerate().all(|(i, slides)| *slides == ((i + 1) % every != 0));
@@ -99,37 +101,39 @@ fn full_layer(config: &DecoderConfig) -> Option<&Layer> {
 
 /// What llama.cpp takes for granted of an architecture and this model has otherwise.
 pub(super) fn obstacles(config: &DecoderConfig, arch: &Arch) -> Vec<String> {
-    let gemma = matches!(arch.gguf, "gemma2" | "gemma3");
-    let all_rope_equal = config
-        .layers
-        .iter()
-        .filter(|l| l.window.is_none())
-        .all(|l| Some(&l.rope) == full_layer(config).map(|l| &l.rope));
-    let rope = full_layer(config).map(|l| &l.rope);
-    let factors = rope.is_some_and(|r| r.factors.is_some());
-    let dims = rope.map_or(0, |r| 2 * r.frequencies.len());
+    let is = |names: &[&str]| names.contains(&arch.gguf);
+    let (gemma, olmoe) = (is(&["gemma2", "gemma3"]), is(&["olmoe"]));
+    let activation = if gemma { Activation::GeluTanh } else { Activation::Silu };
+    let narrow = config.head_dim * config.heads != config.hidden;
     let normalized = config.experts.as_ref().map(|e| e.normalize);
     let checks = [
-        (config.activation != if gemma { Activation::GeluTanh } else { Activation::Silu }, "its activation is another"),
+        (config.activation != activation, "its activation is another"),
         (!close(config.attention_scale, attention_scale(config, gemma)), "its attention scale is another"),
-        (
-            config.head_dim * config.heads != config.hidden && matches!(arch.gguf, "qwen2" | "phi3" | "olmoe"),
-            "its heads do not add up to its width",
-        ),
-        (arch.gguf == "llama" && dims != config.head_dim, "only a part of each head is rotated"),
-        (!all_rope_equal, "its layers are rotated differently"),
-        (factors && !matches!(arch.gguf, "llama" | "phi3"), "its rotary scaling has no key"),
-        (config.out_bias && arch.gguf != "llama", "the attention output has a bias"),
-        (config.ffn_bias && arch.gguf != "llama", "the feed-forward part has biases"),
-        (config.attention_softcap.is_some() != (arch.gguf == "gemma2"), "attention scores are capped otherwise"),
-        (config.logit_softcap.is_some() && !gemma, "logits are capped"),
-        (config.logit_softcap.is_none() && arch.gguf == "gemma2", "logits are not capped"),
-        (!config.tied && arch.gguf == "gemma2", "the output head is not the embedding table"),
-        (config.tied && arch.gguf == "olmoe", "the output head is the embedding table"),
-        (config.experts.is_some() && !config.layers.iter().all(|l| l.moe), "only some layers have experts"),
-        (normalized == Some(arch.gguf == "olmoe"), "expert probabilities are normalised otherwise"),
+        (narrow && is(&["qwen2", "phi3", "olmoe"]), "its heads do not add up to its width"),
+        (config.kv_heads != config.heads && olmoe, "it has fewer key heads than query heads"),
+        (config.out_bias && !is(&["llama"]), "its attention output has a bias"),
+        (config.ffn_bias && !is(&["llama"]), "its feed-forward part has biases"),
+        (config.attention_softcap.is_some() != is(&["gemma2"]), "its attention scores are capped otherwise"),
+        (config.logit_softcap.is_some() && !gemma, "its logits are capped"),
+        (config.logit_softcap.is_none() && is(&["gemma2"]), "its logits are not capped"),
+        (!config.tied && is(&["gemma2"]), "its output head is not the embedding table"),
+        (config.tied && olmoe, "its output head is the embedding table"),
+        (config.experts.is_some() && !config.layers.iter().all(|l| l.moe), "only some of its layers have experts"),
+        (normalized == Some(olmoe), "its expert probabilities are normalised otherwise"),
     ];
-    checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, what)| what.to_owned()).collect()
+    let rope = rope_obstacles(config, arch);
+    checks.into_iter().chain(rope).filter(|(wrong, _)| *wrong).map(|(_, what)| what.to_owned()).collect()
+}
+
+/// llama.cpp has one rotary embedding for all layers, and one more θ for those that slide.
+fn rope_obstacles(config: &DecoderConfig, arch: &Arch) -> [(bool, &'static str); 3] {
+    let Some(Layer { rope, .. }) = full_layer(config) else { return [(false, ""); 3] };
+    let mut full = config.layers.iter().filter(|l| l.window.is_none());
+    [
+        (full.any(|l| l.rope != *rope), "its layers are rotated differently"),
+        (arch.gguf == "llama" && 2 * rope.frequencies.len() != config.head_dim, "only a part of each head is rotated"),
+        (rope.factors.is_some() && !matches!(arch.gguf, "llama" | "phi3"), "its rotary scaling has no key"),
+    ]
 }
 
 /// The scale that llama.cpp derives. It knows the largest Gemmas by their number of layers.
