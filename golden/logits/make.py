@@ -59,8 +59,8 @@ CASES = {
                            rope_theta=1000000.0),
     "qwen3_moe": QWEN3_MOE | dict(norm_topk_prob=True),
     "qwen3_moe_mixed": QWEN3_MOE | dict(norm_topk_prob=False, mlp_only_layers=[1]),
-    "olmoe": BASE | dict(model_type="olmoe", num_experts=6, num_experts_per_tok=3, norm_topk_prob=False,
-                         attention_bias=False, clip_qkv=None),
+    "olmoe": BASE | dict(model_type="olmoe", num_key_value_heads=4, num_experts=6, num_experts_per_tok=3,
+                         norm_topk_prob=False, attention_bias=False, clip_qkv=None),
 }
 
 

@@ -15,7 +15,7 @@ use crate::keys::Keys;
 use crate::load::{self, Cut, Loaded, Location, Tensors, load};
 use crate::names::Prefix;
 use crate::stored::{Files, Stored};
-use crate::{ImportError, Imported, Kind, Problem, decoder};
+use crate::{ImportError, Imported, Kind, Problem, decoder, rope};
 use codec::Encoding;
 use formats::hf::{CONFIG, Json, QuantizationConfig};
 use formats::safetensors::{Safetensors, TensorInfo};
@@ -121,7 +121,8 @@ impl Checkpoint {
     fn decoder(&self, arch: &'static Arch, config: DecoderConfig) -> Result<(Model, Vec<String>), Vec<Problem>> {
         let locate = |place, shape: &[usize]| self.locate(arch, config.experts.as_ref(), place, shape);
         let Loaded { mut weights, rest } = load(self, &config, locate)?;
-        let notes = self.carry(&config, rest, &mut weights)?;
+        let mut notes = self.carry(&config, rest, &mut weights)?;
+        notes.extend(rope::note(&config));
         let graph = decoder::build(&config, &weights, &self.path).map_err(|p| vec![p])?;
         Ok((Model { body: Body::Decoder { config, graph }, weights }, notes))
     }

@@ -17,7 +17,7 @@
 
 use crate::keys::{Keys, MAX_WIDTH};
 use formats::hf::{Node, Rope, RopeParameters};
-use graph::{LongRope, RopeConfig};
+use graph::{DecoderConfig, LongRope, RopeConfig};
 use std::f32::consts::PI;
 
 /// What the config around the parameters supplies.
@@ -60,6 +60,13 @@ pub fn divided(mut rope: RopeConfig, factors: Vec<f32>) -> RopeConfig {
     rope.frequencies.iter_mut().zip(&factors).for_each(|(f, factor)| *f /= factor);
     rope.factors = Some(factors);
     rope
+}
+
+/// What a user should know of a decoder's rotary embedding.
+pub fn note(config: &DecoderConfig) -> Option<String> {
+    let long = config.layers.iter().find_map(|l| l.rope.long.as_ref())?;
+    let n = long.original_context;
+    Some(format!("LongRoPE runs with its short factors: right up to {n} tokens, not beyond; exports keep both sets"))
 }
 
 fn one(keys: &mut Keys<'_>, parameters: &RopeParameters<'_>, around: Around) -> RopeConfig {

@@ -1,10 +1,10 @@
 //! The architectures: one file each, one line in [`ALL`].
 //!
 //! A file says what the family is called, which names its weights have where they differ from the common ones
-//! ([`crate::names`]), and how its `config.json` fills a [`DecoderConfig`]: it starts from [`common`], which reads the
+//! (`names.rs`), and how its `config.json` fills a [`DecoderConfig`]: it starts from `common`, which reads the
 //! keys that every family shares, and changes what is its own. GGUF metadata are first put into the form of a
-//! `config.json` ([`crate::gguf`]), so that there is one reading of a config; what llama.cpp knows of a family without
-//! writing it down is [`Arch::gguf_unsaid`].
+//! `config.json` (`gguf/config.rs`), so that there is one reading of a config; what llama.cpp knows of a family without
+//! writing it down is `Arch::gguf_unsaid`.
 
 mod gemma2;
 mod gemma3;

@@ -15,7 +15,7 @@ use crate::arch::{self, Arch};
 use crate::hf::{Parsed, parse_config};
 use crate::load::{self, Cut, Loaded, Location, Tensors, load};
 use crate::stored::{Files, Stored};
-use crate::{ImportError, Imported, Kind, Problem, decoder};
+use crate::{ImportError, Imported, Kind, Problem, decoder, rope};
 use formats::InFile;
 use formats::gguf::{Gguf, TensorInfo};
 use formats::hf::Json;
@@ -82,7 +82,8 @@ impl Contents {
         config.norm_offset = 0.0;
         let Loaded { mut weights, mut rest } = load(self, &config, |place, shape| locate(arch, &config, place, shape))?;
         rest.retain(|tensor| !FACTORS.contains(&tensor.as_str()));
-        let notes = load::carry(self, rest, "blk.", &mut weights)?;
+        let mut notes = load::carry(self, rest, "blk.", &mut weights)?;
+        notes.extend(rope::note(&config));
         let graph = decoder::build(&config, &weights, &self.path).map_err(|p| vec![p])?;
         Ok((Model { body: Body::Decoder { config, graph }, weights }, Some(arch), json, notes))
     }
