@@ -1,8 +1,12 @@
 //! Tiny random decoders: a folder from a config, with weights that are a function of their names.
 
+// Every test file uses a part of it.
+#![allow(dead_code)]
+
 use formats::hf::Json;
 use formats::safetensors::{TensorSpec, Writer};
 use graph::{DecoderConfig, Role};
+use import::tokenizer::Tokenizer;
 use import::{Arch, Parsed};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,4 +86,15 @@ pub fn write(folder: &Path, config_file: &Path, tensors: &[Tensor], max_shard: u
         writer.write(&tensor.name, &bytes).unwrap();
     }
     writer.finish().unwrap();
+}
+
+/// A tokenizer that GGUF can hold.
+pub fn tokenizer() -> Tokenizer {
+    let letters = ('a'..='z').enumerate().map(|(i, c)| format!("\"{c}\": {}", i + 3)).collect::<Vec<_>>().join(", ");
+    let json = format!(
+        r#"{{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+        "decoder": null, "model": {{"type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true,
+        "vocab": {{"<unk>": 0, "<s>": 1, "</s>": 2, {letters}}}, "merges": []}}}}"#
+    );
+    Tokenizer::from_json(Path::new("tokenizer.json"), json.into()).unwrap()
 }
