@@ -25,11 +25,9 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "logits"
 
 def model_of(case, vocab):
     config = json.loads((GOLDEN / case / "config.json").read_text())
-    # What llama.cpp has no notion of: windows outside the Gemmas, OLMoE with fewer key heads than query heads.
+    # llama.cpp has no notion of windows outside the Gemmas.
     if "gemma" not in case:
         config |= {"sliding_window": None, "use_sliding_window": False, "layer_types": None}
-    if case == "olmoe":
-        config |= {"num_key_value_heads": config["num_attention_heads"]}
     if case == "phi3_long":  # llama.cpp takes the long factors by the size of its cache, never below 256
         config |= {"max_position_embeddings": 2048, "original_max_position_embeddings": 512}
         config["rope_parameters"] |= {"original_max_position_embeddings": 512}
