@@ -38,7 +38,8 @@ evaluate-windows = 4
 "#;
 
 fn prepare(folder: &Path) -> TrainingRecipe {
-    let sentence = |n: usize| format!("the {} sat on the mat and saw {} of them. ", ["cat", "dog", "hen"][n % 3], n % 7);
+    let sentence =
+        |n: usize| format!("the {} sat on the mat and saw {} of them. ", ["cat", "dog", "hen"][n % 3], n % 7);
     fs::write(folder.join("train.txt"), (0..400).map(sentence).collect::<String>()).expect("a text");
     fs::write(folder.join("valid.txt"), (400..440).map(sentence).collect::<String>()).expect("a text");
     fs::write(folder.join("recipe.toml"), RECIPE).expect("a recipe");
