@@ -25,6 +25,8 @@ pub enum ContractError {
     Encoding { weight: String, got: String, expected: String },
     #[error("weight `{weight}`: {why}")]
     Invalid { weight: String, why: CodecError },
+    #[error("weights `{weight}` and `{other}` are joined by servers but have different `{part}`")]
+    Fused { weight: String, other: String, part: &'static str },
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error("its tokenizer turns {what:?} into other ids than the source's; the vocabulary was not carried over")]
@@ -87,8 +89,35 @@ pub(crate) fn check(
     pairs.par_iter().enumerate().with_max_len(1).map(check).collect()
 }
 
+/// Weights that servers join must agree on the scale that their encoding has for a whole matrix.
+pub(crate) fn check_fused(artifact: &Model) -> Result<(), ContractError> {
+    for (_, weight) in artifact.weights.iter() {
+        let Encoding::Packed(packed) = weight.encoding else { continue };
+        let others = artifact.weights.fused(weight).into_iter().filter(|o| o.encoding == weight.encoding);
+        for other in others.filter(|o| packed.shares_range() && !Arc::ptr_eq(o, weight)) {
+            if global_scale(weight)? != global_scale(other)? {
+                let (weight, other) = (weight.name.clone(), other.name.clone());
+                return Err(ContractError::Fused { weight, other, part: GLOBAL_SCALE });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The part with the one scale of a whole matrix.
+const GLOBAL_SCALE: &str = "weight_global_scale";
+
+fn global_scale(weight: &Weight) -> Result<Vec<u8>, ContractError> {
+    let invalid = |why| ContractError::Invalid { weight: weight.name.clone(), why };
+    let specs = weight.encoding.parts(weight.rows(), weight.cols()).map_err(invalid)?;
+    let parts = weight.source.parts()?;
+    let found = specs.iter().zip(&parts).find(|(spec, _)| spec.suffix == GLOBAL_SCALE);
+    Ok(found.map(|(_, bytes)| bytes.to_vec()).unwrap_or_default())
+}
+
 /// Checks every weight of an artifact that there is no source for.
 pub(crate) fn check_alone(artifact: &Model, done: &(dyn Fn(u64) + Sync)) -> Result<(), ContractError> {
+    check_fused(artifact)?;
     let weights: Vec<_> = artifact.weights.iter().map(|(_, weight)| weight).collect();
     weights.par_iter().with_max_len(1).try_for_each(|weight| {
         each_stretch(weight, &mut |_, _| Ok(()))?;

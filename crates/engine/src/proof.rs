@@ -33,6 +33,7 @@ pub(crate) fn prove(
     let artifact = import::open(path).map_err(|source| EngineError::Reopen { artifact: path.into(), source })?;
     let (from, to) = (&source.imported.model, &artifact.model);
     let pairs = contract::pairs(from, to).map_err(broken)?;
+    contract::check_fused(to).map_err(broken)?;
     progress.begin("check weights", pairs.len() as u64, Unit::Weights);
     let tensors = contract::check(&pairs, planned, &|done| progress.advance(done));
     progress.end();

@@ -76,6 +76,17 @@ impl Role {
         )
     }
 
+    /// The roles whose matrices servers join with this one's into one product, itself included; their scales must agree
+    /// where an encoding has one for the whole matrix.
+    pub const fn fused(self) -> &'static [Role] {
+        match self {
+            Role::AttnQ | Role::AttnK | Role::AttnV => &[Role::AttnQ, Role::AttnK, Role::AttnV],
+            Role::FfnGate | Role::FfnUp => &[Role::FfnGate, Role::FfnUp],
+            Role::ExpertGate | Role::ExpertUp => &[Role::ExpertGate, Role::ExpertUp],
+            _ => &[],
+        }
+    }
+
     /// Whether the weight is one expert's.
     pub const fn is_expert(self) -> bool {
         matches!(self, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown)

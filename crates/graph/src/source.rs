@@ -4,7 +4,7 @@ use crate::Weight;
 use codec::{CodecError, Encoding, Matrix, Part};
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Why a weight could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -139,19 +139,43 @@ pub struct Encoded {
     encoding: Encoding,
     importance: Option<Vec<f32>>,
     encode: EncodeRows,
+    /// Weights that share the range of the numbers, where that counts.
+    fused: Vec<Arc<Weight>>,
+    range: OnceLock<codec::packed::Range>,
 }
 
 impl Encoded {
     /// `inner` encoded anew on every read by `encode`.
     pub fn new(inner: Arc<Weight>, encoding: Encoding, importance: Option<Vec<f32>>, encode: EncodeRows) -> Encoded {
-        Encoded { inner, encoding, importance, encode }
+        Encoded { inner, encoding, importance, encode, fused: Vec::new(), range: OnceLock::new() }
+    }
+
+    /// The same, with one range of numbers over all these weights ([`codec::Packed::shares_range`]).
+    #[must_use]
+    pub fn fused_with(mut self, weights: Vec<Arc<Weight>>) -> Encoded {
+        self.fused = weights;
+        self
+    }
+
+    /// The range of all fused weights together, read once.
+    fn range(&self) -> Result<codec::packed::Range, SourceError> {
+        if let Some(range) = self.range.get() {
+            return Ok(*range);
+        }
+        let of = |w: &Arc<Weight>| w.read().map(|x| codec::packed::Range::of(&x));
+        let ranges = self.fused.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        let range = ranges.into_iter().fold(codec::packed::Range::default(), codec::packed::Range::union);
+        Ok(*self.range.get_or_init(|| range))
     }
 
     fn encode(&self, rows: Range<usize>) -> Result<Vec<Part>, SourceError> {
         let data = self.inner.read_rows(rows.clone())?;
         let matrix = Matrix { rows: rows.len(), cols: self.inner.cols(), data: &data };
-        (self.encode)(&self.encoding, matrix, self.importance.as_deref())
-            .map_err(|source| SourceError::Codec { name: self.inner.name.clone(), source })
+        let encoded = match &self.encoding {
+            Encoding::Packed(packed) if !self.fused.is_empty() => packed.encode(matrix, Some(self.range()?)),
+            encoding => (self.encode)(encoding, matrix, self.importance.as_deref()),
+        };
+        encoded.map_err(|source| SourceError::Codec { name: self.inner.name.clone(), source })
     }
 }
 

@@ -129,6 +129,12 @@ impl WeightStore {
         self.by_place.get(&place).copied()
     }
 
+    /// The weights that servers join with this one into one product ([`Role::fused`]), itself included.
+    pub fn fused(&self, weight: &Weight) -> Vec<&Arc<Weight>> {
+        let places = weight.place.role.fused().iter().map(|role| Place { role: *role, ..weight.place });
+        places.filter_map(|place| self.at(place)).map(|id| self.get(id)).collect()
+    }
+
     /// Replaces a weight's contents; the name stays.
     pub fn replace(&mut self, id: WeightId, encoding: Encoding, shape: Vec<usize>, source: Arc<dyn Source>) {
         let old = &self.weights[id.0];

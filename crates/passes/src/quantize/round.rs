@@ -31,7 +31,12 @@ pub fn apply(model: &Model, weight: WeightId, encoding: Encoding) -> Patch {
     if inner.encoding == encoding {
         return Patch::default();
     }
-    Patch::default().encode(model, weight, encoding, Arc::new(Encoded::new(inner, encoding, None, encode)))
+    let fused = match encoding {
+        Encoding::Packed(packed) if packed.shares_range() => model.weights.fused(&inner).into_iter().cloned().collect(),
+        _ => Vec::new(),
+    };
+    let encoded = Encoded::new(inner, encoding, None, encode).fused_with(fused);
+    Patch::default().encode(model, weight, encoding, Arc::new(encoded))
 }
 
 /// Encodes rows, blocks by the fast encoder, with the bytes of [`Encoding::encode`]. What does not fit is an error.
@@ -96,6 +101,24 @@ mod tests {
         assert_eq!(weight.bytes().unwrap(), whole[0].bytes.len());
         let error = weight.read().unwrap().iter().zip(&data).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(error > 0.0 && error < 0.6 / 127.0, "{error}");
+    }
+
+    #[test]
+    fn weights_that_servers_fuse_share_their_scale() {
+        let mut weights = WeightStore::default();
+        for (name, role, scale) in [("q", Role::AttnQ, 1.0), ("k", Role::AttnK, 3.0), ("o", Role::AttnOut, 2.0)] {
+            let data: Vec<f32> = (0..WIDTH).map(|i| scale * (i as f32 * 0.37).sin()).collect();
+            weights.insert(Weight::from_f32(name, Place::layer(0, role), vec![1, WIDTH], &data).unwrap());
+        }
+        let mut model = Model { body: Body::Unknown { reason: "a test".into() }, weights };
+        let nvfp4 = Encoding::Packed(codec::Packed::Nvfp4);
+        let patch = (0..3).fold(Patch::default(), |patch, id| patch.and(apply(&model, WeightId(id), nvfp4)));
+        model.apply(patch).unwrap();
+        let specs = nvfp4.parts(1, WIDTH).unwrap();
+        let global = specs.iter().position(|s| s.suffix == "weight_global_scale").unwrap();
+        let scales = [0, 1, 2].map(|id| model.weights.get(WeightId(id)).source.parts().unwrap()[global].to_vec());
+        assert_eq!(scales[0], scales[1]);
+        assert_ne!(scales[0], scales[2]);
     }
 
     #[test]
