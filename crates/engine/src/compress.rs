@@ -3,7 +3,7 @@
 use crate::staging::Staging;
 use crate::{EngineError, Options, Progress, Unit, pool, proof, provenance};
 use codec::Encoding;
-use graph::{Model, Patch, WeightId};
+use graph::{Body, Model, Patch, WeightId};
 use import::Imported;
 use import::tokenizer::Tokenizer;
 use passes::quantize::round;
@@ -228,7 +228,11 @@ fn first_notes(imported: &Imported, plan: &Plan) -> Vec<Note> {
         let what = format!("{got} instead of {wanted}: rows of {cols} are no multiple of its blocks");
         Some(Note { weight: Some(t.name.clone()), what })
     };
-    let general = imported.notes.iter().map(|what| Note { weight: None, what: what.clone() });
+    let unknown = match &imported.model.body {
+        Body::Unknown { reason } => Some(format!("{reason}: weights were taken by name and shape, nothing was run")),
+        Body::Decoder { .. } => None,
+    };
+    let general = imported.notes.iter().cloned().chain(unknown).map(|what| Note { weight: None, what });
     general.chain(plan.tensors.iter().filter_map(fallback)).collect()
 }
 

@@ -120,6 +120,19 @@ fn a_compressed_tensors_folder_opens_again() {
 }
 
 #[test]
+fn an_unknown_architecture_is_compressed_by_name_and_shape_and_that_is_said() {
+    let folder = TempDir::new().expect("a folder");
+    let at = folder.path();
+    let config = copy(at).join("config.json");
+    let said = fs::read_to_string(&config).expect("a config is there");
+    fs::write(&config, said.replace("\"llama\"", "\"mystery\"")).expect("it can be changed");
+    let output = succeeds(at, &["compress", "copy", "out", "--preset", "w4a16"]);
+    assert!(output.contains("`mystery` is not known"), "{output}");
+    fails(at, &["compress", "copy", "out.gguf"], 1, &["llama.cpp", "mystery", "compressed-tensors"]);
+    assert!(!at.join("out.gguf").exists());
+}
+
+#[test]
 fn words_that_make_no_sense_are_refused_with_the_nearest_that_do() {
     let folder = TempDir::new().expect("a folder");
     let at = folder.path();
