@@ -1,6 +1,6 @@
 //! Finding the model that a command names: a path, a hub id, or the model that is shipped.
 
-use crate::cli::{Common, Source, Text};
+use crate::cli::{Common, Source};
 use crate::progress::Bar;
 use anyhow::{Context, Result, bail};
 use engine::{Progress, Unit};
@@ -55,8 +55,8 @@ pub fn name_of(imported: &Imported) -> String {
 }
 
 /// The text to measure on: the user's, or what the source itself says.
-pub fn text(args: &Text, source: &Imported, common: &Common, bar: &Bar) -> Result<Option<engine::Text>> {
-    if let Some(path) = &args.text {
+pub fn text(file: Option<&Path>, source: &Imported, common: &Common, bar: &Bar) -> Result<Option<engine::Text>> {
+    if let Some(path) = file {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read the text {}", path.display()))?;
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         return Ok(Some(engine::Text { name, text: import::tokenizer::utf8(path, &bytes)?.to_owned() }));

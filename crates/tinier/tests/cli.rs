@@ -102,6 +102,24 @@ fn a_plan_can_be_edited_and_carried_out() {
 }
 
 #[test]
+fn a_recipe_says_what_to_measure_on_and_what_to_keep() {
+    let folder = TempDir::new().expect("a folder");
+    let (at, text) = (folder.path(), text(folder.path()));
+    let recipe = format!(
+        "preset = \"q4_k_m\"\n[[rule]]\nmatch = \"ffn_down\"\nencoding = \"q8_0\"\n[proof]\ntext = \"{text}\"\ncontext = 64\n"
+    );
+    fs::write(at.join("r.toml"), &recipe).expect("a recipe");
+    let report = json(&succeeds(at, &["compress", "--recipe", "r.toml", "--json"]));
+    let conditions = &report["journal"]["proof"]["quality"]["conditions"];
+    assert_eq!(conditions["data"], "text.txt");
+    assert_eq!(conditions["protocol"]["context"], 64);
+    let tensors = report["journal"]["tensors"].as_array().expect("tensors").iter();
+    assert_eq!(tensors.filter(|t| t["encoding"] == "q8_0").count(), 4);
+    fs::write(at.join("r.toml"), format!("{recipe}max-kld = 1e-9\n")).expect("a recipe");
+    fails(at, &["compress", MODEL, "b.gguf", "--recipe", "r.toml"], 3, &["max-kld"]);
+}
+
+#[test]
 fn a_missed_bound_leaves_no_artifact() {
     let folder = TempDir::new().expect("a folder");
     let (at, text) = (folder.path(), text(folder.path()));

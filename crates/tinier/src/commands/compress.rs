@@ -1,6 +1,6 @@
 //! `tinier compress`: the main job, with its proof.
 
-use super::{options, proof_spec, resolve, seconds};
+use super::{Asked, options, proof_spec, seconds};
 use crate::cli::{Common, Compress};
 use crate::progress::Bar;
 use crate::{output, source};
@@ -14,9 +14,12 @@ use std::path::{Path, PathBuf};
 pub fn run(args: Compress, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
     let bar = Bar::new(common.quiet || common.json);
-    let text = source::text(&args.text, &imported, common, &bar)?;
+    let mut asked = Asked::read(&args.goal)?;
+    let proof = proof_spec(&args.text, &args.gates, asked.proof());
+    let text = source::text(proof.text.as_deref().map(Path::new), &imported, common, &bar)?;
+    *asked.proof() = proof;
     let options = engine::Options { replace: args.force, ..options(common, text.as_ref()) };
-    let plan = resolve(&imported, &args.goal, &|recipe| proof_spec(&args.text, &args.gates, recipe), &options)?;
+    let plan = asked.resolve(&imported, &options)?;
     let out = args.output.clone().unwrap_or_else(|| default_output(&source::name_of(&imported), &plan));
     if !common.json {
         output::text(&super::plan::summary(&plan))?;
@@ -65,11 +68,11 @@ fn say(report: &Report, files: &[PathBuf], page: &Path, common: &Common) -> Resu
         return output::json(report);
     }
     let names: Vec<_> = files.iter().map(|f| f.display().to_string()).collect();
-    output::text(&format!("\n{}", proof(&report.plan, &report.journal)))?;
+    output::text(&format!("\n{}", summary(&report.plan, &report.journal)))?;
     output::text(&format!("\nwrote {}, report {}", names.join(", "), page.display()))
 }
 
-fn proof(plan: &Plan, journal: &Journal) -> String {
+fn summary(plan: &Plan, journal: &Journal) -> String {
     let proof = &journal.proof;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let before = plan.bytes_before();

@@ -22,7 +22,7 @@ pub fn run(args: Eval, common: &Common) -> Result<()> {
     let bar = Bar::new(common.quiet || common.json);
     let (_, config) = decoder(&imported)?;
     let tokenizer = tokenizer(&imported)?;
-    let text = source::text(&args.text, reference.as_ref().unwrap_or(&imported), common, &bar)?;
+    let text = source::text(args.text.text.as_deref(), reference.as_ref().unwrap_or(&imported), common, &bar)?;
     let text = text.context("there is no text to measure on")?;
     let mut ids = tokenizer.encode(&text.text)?;
     ids.truncate(args.text.tokens.unwrap_or(usize::MAX));

@@ -30,23 +30,39 @@ fn options<'a>(common: &Common, text: Option<&'a engine::Text>) -> engine::Optio
     }
 }
 
-/// The plan that the command line asks for: resolved now, or read and checked.
-fn resolve(
-    imported: &Imported,
-    goal: &Goal,
-    proof: &dyn Fn(ProofSpec) -> ProofSpec,
-    options: &engine::Options<'_>,
-) -> Result<Plan> {
-    if let Some(path) = &goal.plan {
-        let mut plan = Plan::load(&read(path)?).with_context(|| path.display().to_string())?;
-        plan.recipe.proof = proof(plan.recipe.proof);
-        return Ok(engine::revise(imported, plan, options)?);
+/// What is asked for: a recipe to resolve, or a plan that was resolved before.
+enum Asked {
+    Recipe(Recipe),
+    Plan(Box<Plan>),
+}
+
+impl Asked {
+    /// Reads what the command line names.
+    fn read(goal: &Goal) -> Result<Asked> {
+        if let Some(path) = &goal.plan {
+            return Ok(Asked::Plan(Box::new(Plan::load(&read(path)?).with_context(|| path.display().to_string())?)));
+        }
+        let mut recipe = recipe(goal)?;
+        recipe.output.format = goal.format.or(recipe.output.format);
+        recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
+        Ok(Asked::Recipe(recipe))
     }
-    let mut recipe = recipe(goal)?;
-    recipe.proof = proof(recipe.proof);
-    recipe.output.format = goal.format.or(recipe.output.format);
-    recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
-    Ok(engine::plan(imported, &recipe, options)?)
+
+    /// How the artifact is to be proven.
+    fn proof(&mut self) -> &mut ProofSpec {
+        match self {
+            Asked::Recipe(recipe) => &mut recipe.proof,
+            Asked::Plan(plan) => &mut plan.recipe.proof,
+        }
+    }
+
+    /// The plan: resolved now, or checked against the model.
+    fn resolve(self, imported: &Imported, options: &engine::Options<'_>) -> Result<Plan> {
+        Ok(match self {
+            Asked::Recipe(recipe) => engine::plan(imported, &recipe, options)?,
+            Asked::Plan(plan) => engine::revise(imported, *plan, options)?,
+        })
+    }
 }
 
 fn recipe(goal: &Goal) -> Result<Recipe> {
@@ -62,10 +78,10 @@ fn recipe(goal: &Goal) -> Result<Recipe> {
 }
 
 /// What the command line says of the proof, over what a recipe says.
-fn proof_spec(text: &Text, gates: &Gates, recipe: ProofSpec) -> ProofSpec {
+fn proof_spec(text: &Text, gates: &Gates, recipe: &ProofSpec) -> ProofSpec {
     let name = text.text.as_ref().map(|p| p.display().to_string());
     ProofSpec {
-        text: name.or(recipe.text),
+        text: name.or_else(|| recipe.text.clone()),
         context: text.context.or(recipe.context),
         tokens: text.tokens.or(recipe.tokens),
         min_top1: gates.min_top1.or(recipe.min_top1),

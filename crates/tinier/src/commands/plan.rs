@@ -1,16 +1,14 @@
 //! `tinier plan`: what compressing would do, before it is done.
 
-use super::{options, proof_spec, resolve, seconds};
-use crate::cli::{Common, Gates, PlanArgs, Text};
+use super::{Asked, options, seconds};
+use crate::cli::{Common, PlanArgs};
 use crate::{output, source};
 use ::plan::{Bytes, Plan};
 use anyhow::Result;
 
 pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
-    let text = Text { text: None, context: None, tokens: None };
-    let gates = Gates { min_top1: None, max_kld: None, max_ppl_increase: None };
-    let plan = resolve(&imported, &args.goal, &|recipe| proof_spec(&text, &gates, recipe), &options(common, None))?;
+    let plan = Asked::read(&args.goal)?.resolve(&imported, &options(common, None))?;
     if let Some(path) = &args.output {
         formats::atomic::write_file(path, plan.to_toml().as_bytes())?;
     }

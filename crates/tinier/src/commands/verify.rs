@@ -15,10 +15,10 @@ pub fn run(args: Verify, common: &Common) -> Result<()> {
     let bar = Bar::new(common.quiet || common.json);
     let reference = args.reference.as_deref().map(|name| source::open_named(name, common)).transpose()?;
     let text = match &reference {
-        Some(reference) => source::text(&args.text, reference, common, &bar)?,
+        Some(reference) => source::text(args.text.text.as_deref(), reference, common, &bar)?,
         None => None,
     };
-    let spec = proof_spec(&args.text, &args.gates, ProofSpec::default());
+    let spec = proof_spec(&args.text, &args.gates, &ProofSpec::default());
     let options = options(common, text.as_ref());
     let found = engine::verify(Path::new(&args.artifact), reference.as_ref(), &spec, &options, &bar).map_err(broken)?;
     if common.json {
