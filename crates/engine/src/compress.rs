@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
         let sources: Vec<&Path> = imported.files.iter().map(PathBuf::as_path).chain([&*imported.path]).collect();
         let staging = Staging::open(out, &sources, options.replace)?;
         staging.check_space(plan.prediction.disk)?;
-        let tokenizer = proof::tokenizer(imported)?;
+        let tokenizer = imported.tokenizer()?;
         let notes = first_notes(imported, plan);
         Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages: Vec::new() })
     }

@@ -22,7 +22,6 @@ pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use error::EngineError;
 pub use progress::{Progress, Quiet, Unit};
-pub use proof::tokenizer;
 pub use quality::Text;
 pub use sampled::sampled_text;
 pub use verify::{Verification, verify};

@@ -39,7 +39,7 @@ pub(crate) fn prove(
     progress.end();
     let tensors = tensors.map_err(broken)?;
     let text = options.text.map_or(SAMPLE, |t| &t.text);
-    check_tokenizer(source.tokenizer, &tokenizer(&artifact)?, text).map_err(broken)?;
+    check_tokenizer(source.tokenizer, &artifact.tokenizer()?, text).map_err(broken)?;
     let quality = match options.text {
         Some(text) => quality::compare(from, to, source.tokenizer, text, spec, options, progress)?,
         None => None,
@@ -60,11 +60,6 @@ pub(crate) fn prove(
 pub(crate) fn artifact_bytes(path: &Path, artifact: &Imported) -> Result<u64, EngineError> {
     let files: Vec<PathBuf> = if path.is_dir() { files_below(path)? } else { artifact.files.clone() };
     Ok(total_bytes(&files))
-}
-
-/// The tokenizer that a model came with.
-pub fn tokenizer(imported: &Imported) -> Result<Tokenizer, EngineError> {
-    Ok(imported.tokenizer()?)
 }
 
 /// Both tokenizers must give the same ids for a text, and the same text for these ids.

@@ -3,7 +3,7 @@
 //! It needs no data and fits every model. On it the source's perplexity is about the exponential of its own entropy, so
 //! it measures damage, not generalisation.
 
-use crate::{EngineError, Progress, Text, Unit, tokenizer};
+use crate::{EngineError, Progress, Text, Unit};
 use exec::{Executor, KvCache, Options, Sampling, Tensor};
 use import::Imported;
 
@@ -14,7 +14,7 @@ const TOKENS: usize = 256;
 
 /// Draws text from a model. The same seed gives the same text.
 pub fn sampled_text(imported: &Imported, seed: u64, progress: &dyn Progress) -> Result<Text, EngineError> {
-    let tokenizer = tokenizer(imported)?;
+    let tokenizer = imported.tokenizer()?;
     let (Some(graph), Some(config)) = (imported.model.graph(), imported.model.decoder()) else {
         return Err(EngineError::CannotSample { why: "the architecture is unknown" });
     };

@@ -1,6 +1,6 @@
 //! Looking at an artifact again: alone, or against the model that it was made of.
 
-use crate::proof::{Source, artifact_bytes, prove, tokenizer};
+use crate::proof::{Source, artifact_bytes, prove};
 use crate::{EngineError, Options, Progress, Unit, contract, pool};
 use import::Imported;
 use plan::{Check, Proof, ProofSpec, TensorEntry, Violation};
@@ -38,7 +38,7 @@ fn against(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Verification, EngineError> {
-    let source = Source { imported, tokenizer: &tokenizer(imported)? };
+    let source = Source { imported, tokenizer: &imported.tokenizer()? };
     let (proof, tensors) = prove(&source, artifact, None, spec, options, progress)?;
     let violations = proof.quality.as_ref().map_or(Vec::new(), |q| spec.violations(q));
     Ok(Verification { proof, tensors, violations })
@@ -54,7 +54,7 @@ fn alone(path: &Path, spec: &ProofSpec, progress: &dyn Progress) -> Result<Verif
     let checked = contract::check_alone(&artifact.model, &|done| progress.advance(done));
     progress.end();
     checked.map_err(|source| EngineError::Contract { artifact: path.into(), source })?;
-    tokenizer(&artifact)?;
+    artifact.tokenizer()?;
     let bytes = artifact_bytes(path, &artifact)?;
     let bpw = bytes as f64 * 8.0 / artifact.model.parameters().max(1) as f64;
     let check = |name: &str| Check { name: name.into(), over: format!("{weights} weights") };

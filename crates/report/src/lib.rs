@@ -4,7 +4,7 @@
 
 mod chart;
 mod page;
-mod text;
+pub mod text;
 
 use plan::{Journal, Plan};
 use serde::{Deserialize, Serialize};

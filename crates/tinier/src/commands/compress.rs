@@ -1,6 +1,6 @@
 //! `tinier compress`: the main job, with its proof.
 
-use super::{Asked, options, proof_spec, seconds};
+use super::{Asked, options, proof_spec};
 use crate::cli::{Common, Compress};
 use crate::progress::Bar;
 use crate::{output, source};
@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 use engine::{EngineError, Outcome};
 use formats::atomic::{WriteError, write_file};
 use report::Report;
+use report::text::seconds;
 use std::path::{Path, PathBuf};
 
 pub fn run(args: Compress, common: &Common) -> Result<()> {

@@ -10,7 +10,6 @@ use eval::{Running, Setup};
 use exec::{Compute, Residency};
 use graph::{DecoderConfig, Graph};
 use import::Imported;
-use import::tokenizer::Tokenizer;
 
 const CONTEXT: usize = 512;
 const LATENCY_PROMPT: usize = 128;
@@ -21,7 +20,7 @@ pub fn run(args: Eval, common: &Common) -> Result<()> {
     let reference = args.reference.as_deref().map(|name| source::open_named(name, common)).transpose()?;
     let bar = Bar::new(common.quiet || common.json);
     let (_, config) = decoder(&imported)?;
-    let tokenizer = tokenizer(&imported)?;
+    let tokenizer = imported.tokenizer()?;
     let text = source::text(args.text.text.as_deref(), reference.as_ref().unwrap_or(&imported), common, &bar)?;
     let text = text.context("there is no text to measure on")?;
     let mut ids = tokenizer.encode(&text.text)?;
@@ -70,11 +69,6 @@ pub fn decoder(imported: &Imported) -> Result<(&Graph, &DecoderConfig)> {
     model.graph().zip(model.decoder()).with_context(|| {
         format!("{}: the architecture is unknown here, so the model cannot be run", imported.path.display())
     })
-}
-
-/// The tokenizer that came with a model.
-pub fn tokenizer(imported: &Imported) -> Result<Tokenizer> {
-    Ok(engine::tokenizer(imported)?)
 }
 
 /// The model, ready to run with all weights resident.

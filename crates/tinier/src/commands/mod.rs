@@ -93,12 +93,3 @@ fn proof_spec(text: &Text, gates: &Gates, recipe: &ProofSpec) -> ProofSpec {
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
-
-/// Seconds as people say them.
-fn seconds(s: f64) -> String {
-    match s {
-        s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
-        s if s < 120.0 => format!("{s:.1} s"),
-        s => format!("{:.1} min", s / 60.0),
-    }
-}

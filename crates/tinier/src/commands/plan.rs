@@ -1,10 +1,11 @@
 //! `tinier plan`: what compressing would do, before it is done.
 
-use super::{Asked, options, seconds};
+use super::{Asked, options};
 use crate::cli::{Common, PlanArgs};
 use crate::{output, source};
 use ::plan::{Bytes, Plan};
 use anyhow::Result;
+use report::text::seconds;
 
 pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;

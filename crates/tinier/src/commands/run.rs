@@ -1,6 +1,6 @@
 //! `tinier run`: text from a model.
 
-use super::eval::{decoder, running, tokenizer};
+use super::eval::{decoder, running};
 use crate::cli::{Common, Run};
 use crate::{output, source};
 use anyhow::{Result, bail};
@@ -11,7 +11,7 @@ use std::io::Write;
 
 pub fn run(args: Run, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
-    let tokenizer = tokenizer(&imported)?;
+    let tokenizer = imported.tokenizer()?;
     let prompt = prompt(&args.prompt, &tokenizer)?;
     let room = decoder(&imported)?.1.context.saturating_sub(prompt.len());
     if room == 0 {
