@@ -211,7 +211,7 @@ impl FromStr for Encoding {
             "bf16" => Some(Dtype::BF16),
             _ => None,
         };
-        let block = || BlockFormat::ALL.into_iter().find(|format| format.name() == lower);
+        let block = || BlockFormat::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name));
         plain
             .map(Encoding::Plain)
             .or_else(|| block().map(Encoding::Block))

@@ -7,11 +7,13 @@
 //! Adding one: a file, a line in the enum, a golden vector (`docs/ADDING.md`).
 
 pub mod block;
+mod draft;
 mod dtype;
 mod encoding;
 pub mod packed;
 
 pub use block::BlockFormat;
+pub use draft::{Draft, DraftRow};
 pub use dtype::Dtype;
 pub use encoding::{CodecError, Encoding, Matrix, Part, PartSpec};
 pub use packed::Packed;

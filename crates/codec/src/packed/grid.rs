@@ -6,17 +6,17 @@ use super::levels::Levels;
 /// [`pack`](super::Packed::pack) writes the codes beside those scales.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
-    pub(super) levels: Levels,
+    pub(crate) levels: Levels,
     /// Rows and columns of a tile.
-    pub(super) tile: (usize, usize),
+    pub(crate) tile: (usize, usize),
     /// Tiles beside each other.
-    pub(super) across: usize,
+    pub(crate) across: usize,
     /// As stored, tile by tile, row-major.
-    pub(super) scale: Vec<f32>,
+    pub(crate) scale: Vec<f32>,
     /// Zero points; 0 where the levels are symmetric.
-    pub(super) zero: Vec<f32>,
+    pub(crate) zero: Vec<f32>,
     /// The scale over all scales; 1 where there is none.
-    pub(super) global: f32,
+    pub(crate) global: f32,
 }
 
 impl Grid {

@@ -21,10 +21,12 @@ mod grid;
 mod levels;
 mod name;
 mod scales;
+mod tiles;
 
 pub use grid::Grid;
 pub use levels::Levels;
 pub use scales::{Granularity, Range, ScaleType, e8m0_to_f32};
+pub(crate) use tiles::RowTiles;
 
 use crate::{CodecError, Dtype, Matrix, Part, PartSpec};
 use scales::Rule;

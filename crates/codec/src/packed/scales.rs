@@ -113,6 +113,12 @@ impl Range {
         Self { min: self.min.min(other.min), max: self.max.max(other.max) }
     }
 
+    /// The same share of both ends.
+    #[must_use]
+    pub fn times(self, share: f32) -> Self {
+        Self { min: self.min * share, max: self.max * share }
+    }
+
     /// The largest magnitude.
     pub fn amax(self) -> f32 {
         self.max.max(-self.min)
