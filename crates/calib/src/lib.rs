@@ -1,1 +1,7 @@
 //! Calibration: choosing text, and statistics of what flows through a model while it runs over it.
+
+mod inputs;
+mod lane;
+
+pub use inputs::{Depth, Inputs};
+pub use lane::{Lane, LaneError};

@@ -210,6 +210,29 @@ impl<R: Scalar> Executor<R> {
         Ok(())
     }
 
+    /// [`Executor::run_range`] whose weights stay until [`Executor::end_block`]: the same nodes will run again.
+    pub fn run_range_holding(
+        &mut self,
+        range: Range<usize>,
+        mut values: Values<R>,
+        tap: Option<&mut dyn FnMut(Tap<'_, R>)>,
+    ) -> Result<Values<R>, Error> {
+        self.check_range(&range)?;
+        self.check_values(&range, &values)?;
+        let mut machine = self.machine();
+        machine.hold = true;
+        match tap {
+            Some(tap) => machine.run(range, &mut values, &mut Along { tap: Some(tap), ..Along::nothing() })?,
+            None => machine.run(range, &mut values, &mut Along::nothing())?,
+        }
+        Ok(values)
+    }
+
+    /// Lets weights go that do not stay.
+    pub fn end_block(&mut self) {
+        self.weights.end_block();
+    }
+
     /// The ids as the value that the graph starts from.
     pub fn start(&mut self, ids: &Tensor<u32>) -> Result<Values<R>, Error> {
         if ids.shape().len() != 2 || ids.data().is_empty() {

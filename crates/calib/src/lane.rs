@@ -1,0 +1,169 @@
+//! A model that runs over all calibration text at once, block by block.
+//!
+//! A [`Lane`] holds, for every batch of windows, the values between two runs of nodes. It reads each block's weights
+//! once for all batches, so memory is one block, one batch, and what waits; and what waits may wait in a file.
+
+use exec::{Data, Executor, Residency, Tap, Tensor, Values};
+use graph::{Graph, ValueId, WeightStore};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::ops::Range;
+use std::path::Path;
+
+/// Why calibration text could not be run.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum LaneError {
+    #[error(transparent)]
+    Run(#[from] exec::Error),
+    #[error("values of the calibration text could not be kept in a temporary file: {0}; free disk space")]
+    Spill(#[from] std::io::Error),
+    #[error("token {id} is not in the model's vocabulary of {vocab}; the text was tokenized for another model")]
+    Id { id: u32, vocab: usize },
+    #[error("windows of calibration text must be of one length; one of {got} tokens is among those of {expected}")]
+    Ragged { expected: usize, got: usize },
+    #[error("there is no calibration text")]
+    Empty,
+}
+
+/// Tokens that run together.
+const BATCH_TOKENS: usize = 2048;
+
+/// See the module.
+pub struct Lane {
+    executor: Executor<f32>,
+    waiting: Vec<Waiting>,
+    batch_tokens: usize,
+}
+
+/// The values of a batch between two runs.
+struct Waiting {
+    here: Values<f32>,
+    /// Where numbers wait instead, and which of them lie there, one after the other.
+    file: Option<File>,
+    filed: Vec<(ValueId, Vec<usize>)>,
+}
+
+impl Lane {
+    /// Begins with the ids of windows of one length. `spill`: a folder for files that take what waits, or memory does.
+    pub fn new(
+        graph: &Graph,
+        weights: &WeightStore,
+        vocab: usize,
+        windows: &[Vec<u32>],
+        spill: Option<&Path>,
+    ) -> Result<Lane, LaneError> {
+        let length = check(windows, vocab)?;
+        let options = exec::Options { residency: Residency::Block, ..exec::Options::default() };
+        let mut executor = Executor::new(graph, weights, options)?;
+        let together = (BATCH_TOKENS / length).max(1);
+        let start = |batch: &[Vec<u32>]| {
+            let here = executor.start(&Tensor::ids(batch.len(), batch.concat())?)?;
+            let file = spill.map(tempfile::tempfile_in).transpose()?;
+            Ok(Waiting { here, file, filed: Vec::new() })
+        };
+        let waiting = windows.chunks(together).map(start).collect::<Result<_, LaneError>>()?;
+        Ok(Lane { executor, waiting, batch_tokens: together * length })
+    }
+
+    /// How many batches there are.
+    pub fn batches(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Tokens of the largest batch.
+    pub fn batch_tokens(&self) -> usize {
+        self.batch_tokens
+    }
+
+    /// What runs.
+    pub fn executor(&mut self) -> &mut Executor<f32> {
+        &mut self.executor
+    }
+
+    /// The values of a batch that wait for the next run.
+    pub fn values(&mut self, batch: usize) -> Result<Values<f32>, LaneError> {
+        self.waiting[batch].get()
+    }
+
+    /// Runs nodes on a batch, showing their inputs to `tap`, and forgets what comes out. Weights stay until
+    /// [`Lane::end_block`].
+    pub fn look(&mut self, range: Range<usize>, batch: usize, tap: &mut dyn FnMut(Tap<'_>)) -> Result<(), LaneError> {
+        let values = self.values(batch)?;
+        let out = self.executor.run_range_holding(range, values, Some(tap))?;
+        self.executor.recycle(out);
+        Ok(())
+    }
+
+    /// Runs nodes on every batch; what comes out waits in place of what went in. Ends the block.
+    pub fn advance(&mut self, range: Range<usize>) -> Result<(), LaneError> {
+        for waiting in &mut self.waiting {
+            let values = waiting.take()?;
+            let out = self.executor.run_range_holding(range.clone(), values, None)?;
+            waiting.put(out)?;
+        }
+        self.end_block();
+        Ok(())
+    }
+
+    /// Lets the weights of the block go.
+    pub fn end_block(&mut self) {
+        self.executor.end_block();
+    }
+
+    /// Takes other contents for the same weights.
+    pub fn set_weights(&mut self, weights: &WeightStore) -> Result<(), LaneError> {
+        Ok(self.executor.set_weights(weights)?)
+    }
+}
+
+impl Waiting {
+    fn get(&mut self) -> Result<Values<f32>, LaneError> {
+        let mut values = self.here.clone();
+        let Some(file) = self.file.as_mut().filter(|_| !self.filed.is_empty()) else { return Ok(values) };
+        file.rewind()?;
+        for (id, shape) in &self.filed {
+            let mut numbers = vec![0f32; shape.iter().product()];
+            file.read_exact(bytemuck::cast_slice_mut(&mut numbers))?;
+            values.insert(*id, Tensor::new(shape.clone(), numbers)?.into());
+        }
+        Ok(values)
+    }
+
+    fn take(&mut self) -> Result<Values<f32>, LaneError> {
+        let values = self.get()?;
+        (self.here, self.filed) = (Values::new(), Vec::new());
+        Ok(values)
+    }
+
+    /// Puts values away, numbers into the file where there is one.
+    fn put(&mut self, values: Values<f32>) -> Result<(), LaneError> {
+        let Some(file) = &mut self.file else {
+            self.here = values;
+            return Ok(());
+        };
+        file.rewind()?;
+        for (id, data) in values {
+            match data {
+                Data::Float(tensor) => {
+                    file.write_all(bytemuck::cast_slice(tensor.data()))?;
+                    self.filed.push((id, tensor.shape().to_vec()));
+                }
+                index => drop(self.here.insert(id, index)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The length of all windows. Fails where there is nothing to run, or not on this model.
+fn check(windows: &[Vec<u32>], vocab: usize) -> Result<usize, LaneError> {
+    let length = windows.first().map(Vec::len).filter(|n| *n > 0).ok_or(LaneError::Empty)?;
+    if let Some(other) = windows.iter().find(|w| w.len() != length) {
+        return Err(LaneError::Ragged { expected: length, got: other.len() });
+    }
+    match windows.iter().flatten().find(|id| **id as usize >= vocab) {
+        Some(id) => Err(LaneError::Id { id: *id, vocab }),
+        None => Ok(length),
+    }
+}
