@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | matrix product | [`matmul`] | itself, on transposed views |
 //! | linear layer | [`linear`], [`linear_bf16`] | [`linear_grad_input`], [`linear_grad_weight`], [`linear_grad_bias`] |
+//! | convolution | [`conv`](conv()) | [`conv_grad_input`] (also a transposed convolution), [`conv_grad_weight`] |
 //! | attention | [`attention`](attention()) | [`attention_grad`] |
 //! | norms | [`rms_norm`], [`layer_norm`] | [`rms_norm_grad`], [`layer_norm_grad`] |
 //! | rotary embedding | [`rope`](rope()) forward | the same, backward |
@@ -25,6 +26,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod bf16;
+mod conv;
 mod elementwise;
 pub mod encode;
 mod loss;
@@ -43,6 +45,7 @@ pub use activation::{Activation, activate, activate_grad, gated, gated_grad};
 pub use adamw::{AdamW, adamw};
 pub use attention::{Attention, AttentionSaved, attention, attention_grad};
 pub use bf16::{BF16_TOLERANCE, Bf16Choice, Bf16Path, PackedBf16, bf16_path, linear_bf16, linear_bf16_once};
+pub use conv::{Conv, conv, conv_grad_input, conv_grad_weight};
 pub use elementwise::{add, add_assign, mul, scale, sum_squares};
 pub use loss::{IGNORE, cross_entropy, cross_entropy_grad, kl_divergence, kl_divergence_grad};
 pub use matmul::{MatMut, MatRef, Write, linear, linear_grad_bias, linear_grad_input, linear_grad_weight, matmul};

@@ -11,11 +11,12 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use crate::conv::Packed;
 use crate::micro::Tile;
 
 /// A floating-point scalar that every kernel can be run in.
 pub trait Real:
-    Copy
+    bytemuck::Pod
     + Default
     + Debug
     + PartialOrd
@@ -65,6 +66,16 @@ pub trait Real:
     #[doc(hidden)]
     #[allow(private_interfaces)]
     fn kernel(depth: usize, a: &[Self], b: &[Self], b_stride: usize, tile: Tile<'_, Self>);
+
+    /// Sums of a panel of filters over some positions, see [`crate::conv`]: filter `m` goes to `out[m·stride ..]`.
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn conv_tile(panel: usize, a: &[Self], b: Packed<'_, Self>, out: &mut [Self], stride: usize);
+
+    /// Adds to `out[m·stride + k]` the product of gradient `m` with tap `k`, see [`crate::conv`].
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn conv_dots(dy: &[Self], dy_stride: usize, filters: usize, b: Packed<'_, Self>, out: &mut [Self], stride: usize);
 }
 
 impl Real for f64 {
@@ -116,6 +127,14 @@ impl Real for f64 {
     fn kernel(depth: usize, a: &[f64], b: &[f64], b_stride: usize, tile: Tile<'_, f64>) {
         crate::micro::portable(depth, a, b, b_stride, tile);
     }
+    #[allow(private_interfaces)]
+    fn conv_tile(panel: usize, a: &[f64], b: Packed<'_, f64>, out: &mut [f64], stride: usize) {
+        crate::conv::portable_tile(panel, a, b, out, stride);
+    }
+    #[allow(private_interfaces)]
+    fn conv_dots(dy: &[f64], dy_stride: usize, filters: usize, b: Packed<'_, f64>, out: &mut [f64], stride: usize) {
+        crate::conv::portable_dots(dy, dy_stride, filters, b, out, stride);
+    }
 }
 
 impl Real for f32 {
@@ -166,6 +185,14 @@ impl Real for f32 {
     #[allow(private_interfaces)]
     fn kernel(depth: usize, a: &[f32], b: &[f32], b_stride: usize, tile: Tile<'_, f32>) {
         crate::micro::f32_kernel(depth, a, b, b_stride, tile);
+    }
+    #[allow(private_interfaces)]
+    fn conv_tile(panel: usize, a: &[f32], b: Packed<'_, f32>, out: &mut [f32], stride: usize) {
+        crate::conv::f32_tile(panel, a, b, out, stride);
+    }
+    #[allow(private_interfaces)]
+    fn conv_dots(dy: &[f32], dy_stride: usize, filters: usize, b: Packed<'_, f32>, out: &mut [f32], stride: usize) {
+        crate::conv::f32_dots(dy, dy_stride, filters, b, out, stride);
     }
 }
 
