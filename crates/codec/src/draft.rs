@@ -227,7 +227,9 @@ mod tests {
             for (row, x) in draft.rows().iter_mut().zip(data.chunks_exact(cols)) {
                 for (n, x) in x.chunks_exact(span).enumerate() {
                     row.fit(n, x, None);
-                    x.iter().enumerate().for_each(|(i, v)| drop(row.round(n * span + i, *v)));
+                    for (i, v) in x.iter().enumerate() {
+                        row.round(n * span + i, *v);
+                    }
                 }
             }
             let (ours, theirs) = (draft.finish().unwrap(), encoding.encode(matrix, None).unwrap());

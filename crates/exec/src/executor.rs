@@ -1,7 +1,7 @@
 //! The executor: a graph, its weights, and the ways to run it forward.
 
 use crate::backward::{self, Grads, Sink, Tape};
-use crate::forward::{Along, Machine, Tap};
+use crate::forward::{Along, Machine, Tap, Tapper};
 use crate::ops::RopeTables;
 use crate::pool::Pool;
 use crate::schedule::Schedule;
@@ -215,7 +215,7 @@ impl<R: Scalar> Executor<R> {
         &mut self,
         range: Range<usize>,
         mut values: Values<R>,
-        tap: Option<&mut dyn FnMut(Tap<'_, R>)>,
+        tap: Option<Tapper<'_, R>>,
     ) -> Result<Values<R>, Error> {
         self.check_range(&range)?;
         self.check_values(&range, &values)?;

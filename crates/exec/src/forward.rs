@@ -32,7 +32,7 @@ pub enum Tap<'a, R = f32> {
 }
 
 /// A callback that sees values as the graph runs.
-pub(crate) type Tapper<'a, R> = &'a mut dyn FnMut(Tap<'_, R>);
+pub type Tapper<'a, R> = &'a mut dyn FnMut(Tap<'_, R>);
 
 /// What a rule's forward sees of its node.
 pub(crate) struct Forward<'a, R> {

@@ -8,6 +8,7 @@
 mod cost;
 mod journal;
 mod measure;
+mod method;
 mod names;
 mod pattern;
 mod plan;
@@ -19,6 +20,7 @@ mod units;
 pub use cost::{CostModel, Prediction, Setting, decoded_bytes};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
+pub use method::Method;
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};

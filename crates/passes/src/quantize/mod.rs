@@ -1,3 +1,13 @@
 //! Fewer bits per weight.
+//!
+//! [`round`] needs nothing. The other methods, each a [`solver::Solver`] in a file of its own, choose codes by what a
+//! model's inputs are on calibration text; [`sequential`] feeds them, block by block.
 
+mod correct;
+mod factor;
+pub mod gptq;
 pub mod round;
+pub mod search;
+pub mod sequential;
+pub mod solver;
+mod stages;

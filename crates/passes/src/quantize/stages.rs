@@ -1,0 +1,99 @@
+//! Which matrices of a run of nodes are encoded together, and where statistics of what they read are gathered.
+
+use super::sequential::Job;
+use super::solver::solver;
+use calib::{Depth, Inputs};
+use graph::{Graph, Model, Op, ValueId, WeightId};
+use std::ops::Range;
+
+/// Where statistics are gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Site {
+    /// All rows of a value.
+    Value(ValueId),
+    /// The rows of the tokens that chose an expert, as this matrix of it reads them.
+    Expert(WeightId),
+}
+
+/// A site and the matrices that read there.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub site: Site,
+    /// Numbers in a row.
+    pub width: usize,
+    /// How much must be known of them.
+    pub depth: Depth,
+    pub jobs: Vec<Job>,
+}
+
+/// Matrices that none of the others of the stage stands before.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    /// Position behind the last of their nodes.
+    pub end: usize,
+    pub reads: Vec<Read>,
+}
+
+/// The stages of a run of nodes, in order. `drift`: whether what earlier losses did to the inputs is wanted.
+pub(crate) fn stages(model: &Model, graph: &Graph, segment: &Range<usize>, jobs: &[Job], drift: bool) -> Vec<Stage> {
+    let mut stages: Vec<Stage> = Vec::new();
+    for at in segment.clone() {
+        let node = &graph.nodes()[at];
+        for (site, weights) in sites(&node.op, node.inputs.first().copied()) {
+            let jobs: Vec<Job> = jobs.iter().filter(|j| weights.contains(&j.weight)).copied().collect();
+            let Some(needs) = jobs.iter().filter_map(|j| solver(j.method)?.needs()).max() else { continue };
+            let width = model.weights.get(jobs[0].weight).cols();
+            let drifts = drift && needs >= Depth::Hessian && matches!(site, Site::Value(_));
+            let depth = if drifts { Depth::Drift } else { needs };
+            let read = Read { site, width, depth, jobs };
+            match stages.last_mut().filter(|s| s.end == at + 1 || s.reads.iter().any(|r| r.site == read.site)) {
+                Some(stage) => stage.take(at, read),
+                None => stages.push(Stage { end: at + 1, reads: vec![read] }),
+            }
+        }
+    }
+    stages
+}
+
+impl Stage {
+    fn take(&mut self, at: usize, read: Read) {
+        self.end = at + 1;
+        match self.reads.iter_mut().find(|r| r.site == read.site) {
+            Some(same) => {
+                same.depth = same.depth.max(read.depth);
+                same.jobs.extend(read.jobs);
+            }
+            None => self.reads.push(read),
+        }
+    }
+
+    /// The reads in parts whose statistics take at most `limit` bytes, or one read that takes more.
+    pub fn parts(self, limit: u64) -> Vec<Vec<Read>> {
+        let mut parts: Vec<(u64, Vec<Read>)> = Vec::new();
+        for read in self.reads {
+            let bytes = Inputs::bytes(read.width, read.depth);
+            match parts.last_mut().filter(|(taken, _)| taken + bytes <= limit) {
+                Some((taken, part)) => {
+                    *taken += bytes;
+                    part.push(read);
+                }
+                None => parts.push((bytes, vec![read])),
+            }
+        }
+        parts.into_iter().map(|(_, part)| part).collect()
+    }
+}
+
+/// Where the matrices of an op read, if it multiplies by any that may be encoded.
+fn sites(op: &Op, input: Option<ValueId>) -> Vec<(Site, Vec<WeightId>)> {
+    match (op, input) {
+        (Op::Linear(op), Some(input)) => vec![(Site::Value(input), vec![op.weight])],
+        (Op::MoeExperts(op), _) => {
+            let of = |e: &graph::ops::Expert| {
+                [(Site::Expert(e.gate), vec![e.gate, e.up]), (Site::Expert(e.down), vec![e.down])]
+            };
+            op.experts.iter().flat_map(of).collect()
+        }
+        _ => Vec::new(),
+    }
+}

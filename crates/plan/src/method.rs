@@ -1,0 +1,43 @@
+//! Methods: how the codes of a weight are chosen, once its encoding is.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How the codes of a weight are chosen. What each does, costs and needs stands in the file of its name under
+/// `passes/src/quantize`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Every number by itself, to the nearest.
+    #[default]
+    Round,
+    /// To the nearest, under scales searched for the least error, weighted by the inputs where they are known.
+    Search,
+    /// Error feedback: what a column loses, later columns make good.
+    Gptq,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Method; 3] = [Method::Round, Method::Search, Method::Gptq];
+
+    /// The name in recipes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Round => "round",
+            Method::Search => "search",
+            Method::Gptq => "gptq",
+        }
+    }
+
+    /// Whether it needs the model to be run over calibration text.
+    pub const fn calibrates(self) -> bool {
+        !matches!(self, Method::Round)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
