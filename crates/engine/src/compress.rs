@@ -1,12 +1,12 @@
 //! Carrying out a plan: encode, write, reopen, check, measure; only then does the artifact get its name.
 
+use crate::checkpoint::Checkpoint;
 use crate::staging::Staging;
 use crate::{EngineError, Options, Progress, Unit, pool, proof, provenance};
 use codec::Encoding;
-use graph::{Body, Model, Patch, WeightId};
+use graph::{Body, Model};
 use import::Imported;
 use import::tokenizer::Tokenizer;
-use passes::quantize::round;
 use plan::preset::{Facts, Mix, Preset};
 use plan::{Container, CostModel, Journal, Note, Plan, Provenance, Recipe, Setting, Stage, Versus};
 use std::path::{Path, PathBuf};
@@ -70,6 +70,7 @@ struct Run<'a> {
     tokenizer: Tokenizer,
     notes: Vec<Note>,
     stages: Vec<Stage>,
+    checkpoint: Option<Checkpoint>,
 }
 
 impl<'a> Run<'a> {
@@ -92,11 +93,13 @@ impl<'a> Run<'a> {
         staging.check_space(plan.prediction.disk)?;
         let tokenizer = imported.tokenizer()?;
         let notes = first_notes(imported, plan);
-        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages: Vec::new() })
+        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages: Vec::new(), checkpoint: None })
     }
 
     fn finish(mut self) -> Result<Outcome, EngineError> {
-        self.timed("encode and write", Run::write)?;
+        let model = self.timed("calibrate and quantize", Run::quantize)?;
+        self.timed("encode and write", |run| run.write(&model))?;
+        drop(model);
         let (proof, tensors) = self.timed("check and measure", Run::prove)?;
         let (root, files) = (&self.imported.path, source_files(self.imported));
         let source = self.timed("hash source", |run| provenance::hashes(root, &files, run.progress))?;
@@ -118,7 +121,9 @@ impl<'a> Run<'a> {
             let rejected = self.staging.reject()?;
             return Err(EngineError::Gates { rejected, violations, journal: Box::new(journal) });
         }
-        Ok(Outcome { journal, files: self.staging.commit()? })
+        let files = self.staging.commit()?;
+        self.checkpoint.map_or(Ok(()), Checkpoint::remove)?;
+        Ok(Outcome { journal, files })
     }
 
     fn provenance(&self, source: Vec<plan::FileHash>) -> Provenance {
@@ -143,14 +148,19 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 
-    /// Encodes while it writes: weights are encoded when the exporter reads them.
-    fn write(&mut self) -> Result<(), EngineError> {
-        let mut model = self.imported.model.clone();
-        let find = |name: &str| model.weights.find(name);
-        let decisions: Vec<_> = self.plan.tensors.iter().filter_map(|t| Some((find(&t.name)?, t.to))).collect();
-        apply(&mut model, &decisions)?;
+    /// Chooses the codes of weights that learn from text; the others wait until they are written.
+    fn quantize(&mut self) -> Result<Model, EngineError> {
+        let quantized =
+            crate::quantize::quantize(self.imported, self.plan, self.staging.target(), self.options, self.progress)?;
+        self.notes.extend(quantized.notes);
+        self.checkpoint = quantized.checkpoint;
+        Ok(quantized.model)
+    }
+
+    /// Writes the artifact. Weights that learn from no text are encoded when the exporter reads them.
+    fn write(&mut self, model: &Model) -> Result<(), EngineError> {
         self.progress.begin("encode and write", self.plan.bytes_after(), Unit::Bytes);
-        let written = self.export(&model);
+        let written = self.export(model);
         self.progress.end();
         self.notes.extend(written?.notes.into_iter().map(|what| Note { weight: None, what }));
         Ok(())
@@ -193,14 +203,6 @@ impl<'a> Run<'a> {
         let artifact = self.staging.written()?;
         proof::prove(&source, &artifact, Some(&planned), &self.plan.recipe.proof, self.options, self.progress)
     }
-}
-
-/// Gives weights their encodings, lazily; the model is checked before and after.
-pub(crate) fn apply(model: &mut Model, decisions: &[(WeightId, Encoding)]) -> Result<(), EngineError> {
-    const PASS: &str = "quantize/round";
-    model.check().map_err(|source| EngineError::Unsound { pass: PASS, when: "before", source })?;
-    let patch = decisions.iter().fold(Patch::default(), |patch, (id, to)| patch.and(round::apply(model, *id, *to)));
-    model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
 }
 
 /// Every file that the artifact depends on.

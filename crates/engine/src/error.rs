@@ -32,6 +32,18 @@ pub enum EngineError {
     Unsound { pass: &'static str, when: &'static str, source: GraphError },
     #[error("the pass `{pass}` failed: {source}")]
     Pass { pass: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Sequential(#[from] passes::quantize::sequential::SequentialError),
+    #[error("the method `{method}` learns from text; give --calibration, or take --method round")]
+    NoCalibration { method: plan::Method },
+    #[error(
+        "the calibration text {name} holds {most} windows of {length} tokens, {samples} are asked for; give more text, or ask for fewer with --samples"
+    )]
+    CalibrationTooShort { name: String, samples: usize, length: usize, most: usize },
+    #[error("{}: {why}; remove the folder to begin anew", path.display())]
+    Checkpoint { path: PathBuf, why: String },
+    #[error("{}: the checkpoint is of another run (other model, recipe or text); remove it, or replace it with --force", path.display())]
+    OtherCheckpoint { path: PathBuf },
     #[error("{}: the output needs a name", path.display())]
     NoName { path: PathBuf },
     #[error("{}: the output is the model `{}` itself, or one of them lies in the other; write elsewhere", output.display(), model.display())]

@@ -5,6 +5,8 @@
 //! artifact gets its name only after it was reopened, checked and measured ([`proof`], [`contract`], [`staging`]).
 
 mod calibrate;
+mod calibration;
+mod checkpoint;
 mod compress;
 mod contract;
 mod error;
@@ -12,12 +14,14 @@ mod progress;
 mod proof;
 mod provenance;
 mod quality;
+mod quantize;
 mod sampled;
 mod staging;
 pub mod training;
 mod verify;
 
 pub use calibrate::calibrate;
+pub use calibration::Calibration;
 pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use error::EngineError;
@@ -42,6 +46,8 @@ pub struct Options<'a> {
     pub replace: bool,
     /// What quality is measured on; without it the artifact is checked but not run.
     pub text: Option<&'a Text>,
+    /// What methods learn from that need text.
+    pub calibration: Option<&'a Calibration>,
     /// What matrix products of the proof are computed in.
     pub compute: Compute,
 }
@@ -50,6 +56,11 @@ impl Options<'_> {
     /// Threads.
     fn threads(&self) -> usize {
         self.threads.unwrap_or_else(rayon::current_num_threads)
+    }
+
+    /// Bytes that statistics of calibration may take together.
+    fn statistics(&self) -> u64 {
+        self.max_memory.map_or(2 << 30, |limit| limit.0 / 4)
     }
 }
 

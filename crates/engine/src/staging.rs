@@ -36,6 +36,11 @@ impl Staging {
         Ok(Staging { folder, target: target.into(), name, replace })
     }
 
+    /// Where the artifact will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// What the exporter is to write.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join(&self.name)

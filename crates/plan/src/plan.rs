@@ -2,7 +2,7 @@
 
 use crate::cost::{self, Prediction, Setting};
 use crate::names::{meant, serde_encoding};
-use crate::{Container, PlanError, Recipe};
+use crate::{Container, Method, PlanError, Recipe};
 use codec::Encoding;
 use graph::{Model, Place, Weight};
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,13 @@ pub struct PlannedTensor {
     /// What the preset gives to longer rows, where these are no multiple of its blocks.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_fallback")]
     pub instead_of: Option<Encoding>,
+    /// How its codes are chosen.
+    #[serde(default, skip_serializing_if = "is_round")]
+    pub method: Method,
+}
+
+fn is_round(method: &Method) -> bool {
+    *method == Method::Round
 }
 
 impl PlannedTensor {
@@ -72,6 +79,7 @@ impl PlannedTensor {
             bytes_after: bytes(to)?,
             reason,
             instead_of: None,
+            method: Method::Round,
         })
     }
 
@@ -155,15 +163,17 @@ impl Plan {
         }
         let mut planned: BTreeMap<String, PlannedTensor> =
             self.tensors.drain(..).map(|t| (t.name.clone(), t)).collect();
-        for (_, weight) in model.weights.iter() {
+        let factors = crate::resolve::factors(model);
+        for (id, weight) in model.weights.iter() {
             let missing = || PlanError::Missing { tensor: weight.name.clone() };
             let old = planned.remove(&weight.name).ok_or_else(missing)?;
             if old.shape != weight.shape || old.from != weight.encoding {
                 return Err(PlanError::OtherModel { tensor: old.name });
             }
-            let instead_of = old.instead_of;
-            let tensor = PlannedTensor { instead_of, ..PlannedTensor::new(weight, old.to, old.reason)? };
+            let (instead_of, method) = (old.instead_of, old.method);
+            let tensor = PlannedTensor { instead_of, method, ..PlannedTensor::new(weight, old.to, old.reason)? };
             crate::resolve::check_container(self.container, &tensor)?;
+            crate::resolve::check_method(factors.contains(&id), &tensor)?;
             self.tensors.push(tensor);
         }
         self.parameters = model.parameters() as u64;

@@ -2,10 +2,15 @@
 //!
 //! ```toml
 //! preset = "q4_k_m"             # or target = "4.5bpw", or max-size = "300MB"
+//! method = "gptq"               # how codes are chosen; gptq where there is calibration text, else round
 //!
 //! [[rule]]                      # later rules win
 //! match = "re:.*down_proj.*"    # a weight's name, a role, or re: and a regular expression
 //! encoding = "q6_k"
+//!
+//! [calibration]
+//! text = ["letters.txt"]
+//! samples = 128
 //!
 //! [output]
 //! format = "gguf"
@@ -18,7 +23,7 @@
 use crate::measure::Comparison;
 use crate::names::{meant, nearest, serde_encoding};
 use crate::units::{Bpw, Bytes};
-use crate::{Pattern, Preset};
+use crate::{Method, Pattern, Preset};
 use codec::Encoding;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +47,10 @@ pub struct Recipe {
     pub goal: Goal,
     /// Exceptions from it; a later one wins over an earlier one.
     pub rules: Vec<Rule>,
+    /// How codes are chosen; the best that calibration allows, where it is not said.
+    pub method: Option<Method>,
+    /// What methods learn from.
+    pub calibration: CalibrationSpec,
     /// What is written.
     pub output: Output,
     /// How it is proven.
@@ -71,6 +80,21 @@ pub struct Rule {
     /// What they become.
     #[serde(with = "serde_encoding")]
     pub encoding: Encoding,
+}
+
+/// What methods learn from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CalibrationSpec {
+    /// Files of text, or one selection that `tinier calibrate-data` wrote.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<String>,
+    /// Windows of it; 128 where it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// Tokens of a window; the shorter of 512 and what the model was made for, where it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
 }
 
 /// A kind of artifact.
@@ -178,8 +202,11 @@ struct Written {
     target: Option<Bpw>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_size: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<Method>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rule: Vec<Rule>,
+    calibration: CalibrationSpec,
     output: Output,
     proof: ProofSpec,
 }
@@ -202,14 +229,27 @@ impl TryFrom<Written> for Recipe {
             [] if w.rule.is_empty() && w.output.format.is_none() => return Err(RecipeError::Nothing),
             [] => Goal::Keep,
         };
-        Ok(Recipe { goal, rules: w.rule, output: w.output, proof: w.proof })
+        Ok(Recipe {
+            goal,
+            rules: w.rule,
+            method: w.method,
+            calibration: w.calibration,
+            output: w.output,
+            proof: w.proof,
+        })
     }
 }
 
 impl From<Recipe> for Written {
     fn from(recipe: Recipe) -> Written {
-        let mut written =
-            Written { rule: recipe.rules, output: recipe.output, proof: recipe.proof, ..Written::default() };
+        let mut written = Written {
+            method: recipe.method,
+            rule: recipe.rules,
+            calibration: recipe.calibration,
+            output: recipe.output,
+            proof: recipe.proof,
+            ..Written::default()
+        };
         match recipe.goal {
             Goal::Preset(preset) => written.preset = Some(preset),
             Goal::Bpw(target) => written.target = Some(target),
@@ -223,7 +263,20 @@ impl From<Recipe> for Written {
 impl Recipe {
     /// Everything follows one goal.
     pub fn new(goal: Goal) -> Recipe {
-        Recipe { goal, rules: Vec::new(), output: Output::default(), proof: ProofSpec::default() }
+        Recipe {
+            goal,
+            rules: Vec::new(),
+            method: None,
+            calibration: CalibrationSpec::default(),
+            output: Output::default(),
+            proof: ProofSpec::default(),
+        }
+    }
+
+    /// How codes are chosen: what is asked for, else the best there is with the text at hand.
+    pub fn method(&self) -> Method {
+        let best = if self.calibration.text.is_empty() { Method::Round } else { Method::Gptq };
+        self.method.unwrap_or(best)
     }
 
     /// Reads a recipe from TOML.

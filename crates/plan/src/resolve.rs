@@ -4,9 +4,10 @@ use crate::cost::{self, Setting};
 use crate::names::meant;
 use crate::preset::{Facts, Mix, Pack, Preset};
 use crate::units::Bytes;
-use crate::{Container, Goal, Plan, PlannedTensor, Recipe, encoding_name};
+use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, encoding_name};
 use codec::{CodecError, Dtype, Encoding};
-use graph::{Model, Weight};
+use graph::{Model, Weight, WeightId};
+use std::collections::BTreeSet;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,10 @@ pub enum PlanError {
     Budget { asked: String, preset: Preset, needs: Bytes, bpw: f64 },
     #[error("no preset that chooses by size makes {0} artifacts; give a preset")]
     NoLadder(Container),
+    #[error(
+        "weight `{tensor}` cannot be encoded by `{method}`: it is no factor of a product, or stays plain; use `round`"
+    )]
+    Method { tensor: String, method: Method },
     #[error("the plan is not valid: {message}{note}")]
     Unreadable { message: String, note: String },
     #[error("the plan names the weight `{tensor}`, which the model does not have")]
@@ -104,8 +109,12 @@ fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Settin
     let container = container(recipe, preset)?;
     let facts = model.decoder().map(Facts::of).unwrap_or_default();
     let mut tensors = Vec::with_capacity(model.weights.len());
-    for (_, weight) in model.weights.iter() {
-        let tensor = decide(recipe, preset, &facts, weight)?;
+    let factors = factors(model);
+    for (id, weight) in model.weights.iter() {
+        let mut tensor = decide(recipe, preset, &facts, weight)?;
+        if factors.contains(&id) && has_codes(&tensor) {
+            tensor.method = recipe.method();
+        }
         check_container(container, &tensor)?;
         tensors.push(tensor);
     }
@@ -116,6 +125,26 @@ fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Settin
     let prediction = cost::predict(model, &tensors, setting);
     let parameters = model.parameters() as u64;
     Ok(Plan { container, mix, parameters, prediction, recipe: recipe.clone(), tensors })
+}
+
+/// The matrices that the model multiplies by: the ones that calibration says something of.
+pub(crate) fn factors(model: &Model) -> BTreeSet<WeightId> {
+    let nodes = model.graph().map_or(&[][..], |graph| graph.nodes());
+    nodes.iter().flat_map(|node| node.op.spec().factors()).collect()
+}
+
+/// Whether there are codes to choose.
+fn has_codes(tensor: &PlannedTensor) -> bool {
+    tensor.from != tensor.to && !matches!(tensor.to, Encoding::Plain(_))
+}
+
+/// Methods that learn from a matrix's inputs need a matrix that has codes and inputs.
+pub(crate) fn check_method(is_factor: bool, tensor: &PlannedTensor) -> Result<(), PlanError> {
+    match tensor.method {
+        Method::Round => Ok(()),
+        _ if is_factor && has_codes(tensor) => Ok(()),
+        method => Err(PlanError::Method { tensor: tensor.name.clone(), method }),
+    }
 }
 
 /// The last rule that matches, else the preset, else what the weight is.

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use plan::{Bpw, Bytes, Container, Preset};
+use plan::{Bpw, Bytes, Container, Method, Preset};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -125,6 +125,28 @@ fn container(word: &str) -> Result<Container, String> {
     }
 }
 
+/// What the codes of weights are chosen by.
+#[derive(Args, Clone, Debug)]
+pub struct Learn {
+    /// Text to calibrate on, or what `calibrate-data` chose; may be given more than once
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub calibration: Vec<PathBuf>,
+    /// round, search, gptq, … [default: gptq where there is calibration text, else round]
+    #[arg(long, value_name = "METHOD", value_parser = method)]
+    pub method: Option<Method>,
+    /// Windows of the calibration text [default: 128]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Tokens of such a window [default: 512, or the model's own if shorter]
+    #[arg(long, value_name = "N")]
+    pub length: Option<usize>,
+}
+
+fn method(word: &str) -> Result<Method, String> {
+    let names = || Method::ALL.map(Method::name).join(", ");
+    Method::ALL.into_iter().find(|m| m.name() == word).ok_or_else(|| format!("expected one of {}", names()))
+}
+
 /// Text to measure on, and how.
 #[derive(Args, Clone, Debug)]
 pub struct Text {
@@ -159,6 +181,8 @@ pub struct PlanArgs {
     pub source: Source,
     #[command(flatten)]
     pub goal: Goal,
+    #[command(flatten)]
+    pub learn: Learn,
     /// Write the plan as TOML, to be edited and run with `compress --plan`
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
@@ -173,6 +197,8 @@ pub struct Compress {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub goal: Goal,
+    #[command(flatten)]
+    pub learn: Learn,
     #[command(flatten)]
     pub text: Text,
     #[command(flatten)]

@@ -2,8 +2,9 @@
 
 use crate::cli::{Common, Source};
 use crate::progress::Bar;
+use ::plan::CalibrationSpec;
 use anyhow::{Context, Result, bail};
-use engine::{Progress, Unit};
+use engine::{Calibration, Progress, Unit};
 use import::Imported;
 use import::hub::{DEFAULT_REVISION, is_model_id};
 use std::path::{Path, PathBuf};
@@ -57,14 +58,27 @@ pub fn name_of(imported: &Imported) -> String {
 /// The text to measure on: the user's, or what the source itself says.
 pub fn text(file: Option<&Path>, source: &Imported, common: &Common, bar: &Bar) -> Result<Option<engine::Text>> {
     if let Some(path) = file {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read the text {}", path.display()))?;
-        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        return Ok(Some(engine::Text { name, text: import::tokenizer::utf8(path, &bytes)?.to_owned() }));
+        return read_text(path).map(Some);
     }
     if source.model.graph().is_none() {
         return Ok(None);
     }
     Ok(Some(engine::sampled_text(source, common.seed, bar)?))
+}
+
+/// What methods learn from, as far as a recipe names any.
+pub fn calibration(spec: &CalibrationSpec, source: &Imported) -> Result<Option<Calibration>> {
+    if spec.text.is_empty() {
+        return Ok(None);
+    }
+    let texts = spec.text.iter().map(|path| read_text(Path::new(path))).collect::<Result<Vec<_>>>()?;
+    Ok(Some(Calibration::of(source, &texts, spec)?))
+}
+
+fn read_text(path: &Path) -> Result<engine::Text> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the text {}", path.display()))?;
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    Ok(engine::Text { name, text: import::tokenizer::utf8(path, &bytes)?.to_owned() })
 }
 
 struct Download(Bar);

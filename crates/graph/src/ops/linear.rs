@@ -41,6 +41,10 @@ impl OpSpec for Linear {
         [Some(self.weight), self.bias].into_iter().flatten().collect()
     }
 
+    fn factors(&self) -> Vec<WeightId> {
+        vec![self.weight]
+    }
+
     fn cost(&self, inputs: &[Typed], weights: &WeightStore, size: Size) -> Cost {
         Cost { macs: rows(size, &inputs[0].1) * weights.get(self.weight).elements() as u64 }
     }

@@ -56,6 +56,10 @@ pub trait OpSpec {
     fn weights(&self) -> Vec<WeightId> {
         Vec::new()
     }
+    /// Those of its weights that it multiplies its inputs by, row by row.
+    fn factors(&self) -> Vec<WeightId> {
+        Vec::new()
+    }
     /// Its cost at a size.
     fn cost(&self, _inputs: &[Typed], _weights: &WeightStore, _size: Size) -> Cost {
         Cost::default()

@@ -58,6 +58,10 @@ impl OpSpec for MoeExperts {
         self.experts.iter().flat_map(|e| [e.gate, e.up, e.down]).collect()
     }
 
+    fn factors(&self) -> Vec<WeightId> {
+        self.weights()
+    }
+
     fn cost(&self, inputs: &[Typed], weights: &WeightStore, size: Size) -> Cost {
         let (Some(Dim::Fixed(top_k)), Some(expert)) = (inputs[1].1.last(), self.experts.first()) else {
             return Cost::default();

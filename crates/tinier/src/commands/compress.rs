@@ -15,11 +15,13 @@ use std::path::{Path, PathBuf};
 pub fn run(args: Compress, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
     let bar = Bar::new(common.quiet || common.json);
-    let mut asked = Asked::read(&args.goal)?;
+    let mut asked = Asked::read(&args.goal, &args.learn)?;
     let proof = proof_spec(&args.text, &args.gates, asked.proof());
     let text = source::text(proof.text.as_deref().map(Path::new), &imported, common, &bar)?;
     *asked.proof() = proof;
-    let options = engine::Options { replace: args.force, ..options(common, text.as_ref()) };
+    let calibration = source::calibration(asked.calibration(), &imported)?;
+    let options =
+        engine::Options { replace: args.force, calibration: calibration.as_ref(), ..options(common, text.as_ref()) };
     let plan = asked.resolve(&imported, &options)?;
     let out = args.output.clone().unwrap_or_else(|| default_output(&source::name_of(&imported), &plan));
     if !common.json {

@@ -10,8 +10,8 @@ pub mod run;
 pub mod train;
 pub mod verify;
 
-use crate::cli::{Common, Gates, Goal, Text};
-use ::plan::{Plan, Preset, ProofSpec, Recipe};
+use crate::cli::{Common, Gates, Goal, Learn, Text};
+use ::plan::{CalibrationSpec, Plan, Preset, ProofSpec, Recipe};
 use anyhow::{Context, Result};
 use import::Imported;
 use std::path::Path;
@@ -38,14 +38,24 @@ enum Asked {
 
 impl Asked {
     /// Reads what the command line names.
-    fn read(goal: &Goal) -> Result<Asked> {
+    fn read(goal: &Goal, learn: &Learn) -> Result<Asked> {
         if let Some(path) = &goal.plan {
             return Ok(Asked::Plan(Box::new(Plan::load(&read(path)?).with_context(|| path.display().to_string())?)));
         }
         let mut recipe = recipe(goal)?;
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
+        recipe.method = learn.method.or(recipe.method);
+        recipe.calibration = calibration_spec(learn, &recipe.calibration);
         Ok(Asked::Recipe(recipe))
+    }
+
+    /// What methods learn from.
+    fn calibration(&self) -> &CalibrationSpec {
+        match self {
+            Asked::Recipe(recipe) => &recipe.calibration,
+            Asked::Plan(plan) => &plan.recipe.calibration,
+        }
     }
 
     /// How the artifact is to be proven.
@@ -75,6 +85,16 @@ fn recipe(goal: &Goal) -> Result<Recipe> {
         (_, _, Some(preset)) => ::plan::Goal::Preset(preset),
         _ => ::plan::Goal::Preset(DEFAULT_PRESET.parse::<Preset>()?),
     }))
+}
+
+/// What the command line says of calibration, over what a recipe says.
+fn calibration_spec(learn: &Learn, recipe: &CalibrationSpec) -> CalibrationSpec {
+    let named: Vec<String> = learn.calibration.iter().map(|p| p.display().to_string()).collect();
+    CalibrationSpec {
+        text: if named.is_empty() { recipe.text.clone() } else { named },
+        samples: learn.samples.or(recipe.samples),
+        length: learn.length.or(recipe.length),
+    }
 }
 
 /// What the command line says of the proof, over what a recipe says.

@@ -9,7 +9,7 @@ use report::text::seconds;
 
 pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
-    let plan = Asked::read(&args.goal)?.resolve(&imported, &options(common, None))?;
+    let plan = Asked::read(&args.goal, &args.learn)?.resolve(&imported, &options(common, None))?;
     if let Some(path) = &args.output {
         formats::atomic::write_file(path, plan.to_toml().as_bytes())?;
     }

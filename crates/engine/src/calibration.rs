@@ -1,0 +1,45 @@
+//! Calibration text: what methods learn from that choose codes by what flows through a model.
+
+use crate::{EngineError, Text};
+use import::Imported;
+use plan::CalibrationSpec;
+
+/// Windows of text, as ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calibration {
+    /// What they were taken from, for the record.
+    pub name: String,
+    /// Token ids, all windows of one length.
+    pub windows: Vec<Vec<u32>>,
+}
+
+/// Windows where a recipe does not say how many.
+const SAMPLES: usize = 128;
+/// Tokens of a window where a recipe does not say, and the model was made for more.
+const LENGTH: usize = 512;
+
+impl Calibration {
+    /// Windows at even distances over texts, laid one after the other. Fails where they hold too few.
+    pub fn of(imported: &Imported, texts: &[Text], spec: &CalibrationSpec) -> Result<Calibration, EngineError> {
+        let tokenizer = imported.tokenizer()?;
+        let limit = imported.model.decoder().map_or(LENGTH, |config| config.context);
+        let length = spec.length.unwrap_or(LENGTH.min(limit)).clamp(1, limit);
+        let samples = spec.samples.unwrap_or(SAMPLES).max(1);
+        let mut ids = Vec::new();
+        for text in texts {
+            ids.extend(tokenizer.encode(&text.text)?);
+        }
+        let name = texts.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
+        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+        let body = length - usize::from(bos.is_some() && length > 1);
+        let most = ids.len() / body.max(1);
+        if most < samples {
+            return Err(EngineError::CalibrationTooShort { name, samples, length, most });
+        }
+        let window = |i: usize| {
+            let first = i * most / samples * body;
+            bos.into_iter().chain(ids[first..first + body].iter().copied()).collect()
+        };
+        Ok(Calibration { name, windows: (0..samples).map(window).collect() })
+    }
+}
