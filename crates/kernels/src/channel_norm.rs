@@ -265,10 +265,10 @@ pub fn batch_norm_grad<R: Real>(
     let mut planes = planes(shape, affine, eps, |_, channel| moments[channel]);
     let sums = plane_sums(shape, &planes, affine.relu, x, dy);
     let count = (shape.batch * shape.area) as f64;
-    for channel in 0..shape.channels {
+    for (channel, &[_, variance]) in moments.iter().enumerate().take(shape.channels) {
         let of = || (channel..sums.len()).step_by(shape.channels);
         let [total, slope] = [0, 1].map(|n| of().map(|at| sums[at][n]).sum::<f64>());
-        let inverse = 1.0 / (moments[channel][1].to_f64() + eps).sqrt();
+        let inverse = 1.0 / (variance.to_f64() + eps).sqrt();
         grads.dw[channel] += R::from_f64(slope * inverse);
         grads.db[channel] += R::from_f64(total);
         if live {

@@ -1,5 +1,7 @@
 //! The kernels of image networks against their definitions in f64, and every gradient against finite differences.
 
+#![allow(clippy::type_complexity)]
+
 mod common;
 
 use common::{cast, check_grad, close, noise, same_at_any_thread_count};
