@@ -79,6 +79,8 @@ pub(crate) struct Backward<'a, R> {
     pub weights: &'a Weights<R>,
     pub pool: &'a mut Pool<R>,
     pub rope: &'a mut RopeTables<R>,
+    /// Whether a ReLU follows that runs as part of this node.
+    pub rectified: bool,
     graph: &'a Graph,
     kept: &'a BTreeMap<ValueId, Data<R>>,
     saved: std::vec::IntoIter<Vec<R>>,
@@ -241,7 +243,7 @@ impl<R: Scalar> Machine<'_, R> {
         Ok(())
     }
 
-    /// The product has already gone through the activation.
+    /// The node that applies the activation goes through it.
     fn back_deferred(&mut self, at: usize, sink: &mut Sink<'_, R>) {
         let node = &self.graph.nodes()[at];
         let (input, output) = (node.inputs[0], node.outputs[0]);
@@ -268,6 +270,7 @@ impl<R: Scalar> Machine<'_, R> {
             weights: self.weights,
             pool: self.pool,
             rope: self.rope,
+            rectified: matches!(step, Step::Rectified),
             graph: self.graph,
             kept: &tape.values,
             saved: saved.into_iter(),

@@ -70,7 +70,7 @@ pub use channel_norm::{
 };
 pub use conv::{Conv, conv, conv_grad_input, conv_grad_weight};
 pub use curve::{Curve, curve, curve_grad};
-pub use elementwise::{add, add_assign, mul, scale, sum_squares};
+pub use elementwise::{add, add_assign, mul, rectify, rectify_grad, scale, sum_squares};
 pub use fake_quant::{FakeQuant, Range as QuantRange, fake_quant, fake_quant_grad, fake_quant_grad_scale};
 pub use fold::{Fold, extreme_grad, fold, softmax_along, softmax_along_grad};
 pub use layout::{Along, Walk, strides, take, take_grad, walk};
