@@ -147,9 +147,15 @@ impl Imatrix {
         keys.set(CHUNK_COUNT, self.chunks);
         keys.set(CHUNK_SIZE, self.chunk_size);
         let spec = |name: String, shape: Vec<usize>| TensorSpec { name, shape, encoding: Encoding::Plain(Dtype::F32) };
+        // As ggml counts dimensions: one where there is one matrix.
+        let shape =
+            |matrices: usize, columns: usize| if matrices == 1 { vec![columns] } else { vec![matrices, columns] };
         let specs = |(name, entry): (&String, &Entry)| {
-            let matrices = entry.counts.len();
-            [spec(format!("{name}{SUMS}"), vec![matrices, entry.columns()]), spec(format!("{name}{COUNTS}"), vec![matrices, 1])]
+            let (matrices, columns) = (entry.counts.len(), entry.columns());
+            [
+                spec(format!("{name}{SUMS}"), shape(matrices, columns)),
+                spec(format!("{name}{COUNTS}"), shape(matrices, 1)),
+            ]
         };
         let specs: Vec<_> = self.entries.iter().flat_map(specs).collect();
         let mut writer = Writer::file(path, &keys, &specs)?;
