@@ -79,8 +79,6 @@ pub(crate) struct Backward<'a, R> {
     pub weights: &'a Weights<R>,
     pub pool: &'a mut Pool<R>,
     pub rope: &'a mut RopeTables<R>,
-    /// Whether a ReLU follows that runs as part of this node.
-    pub rectified: bool,
     graph: &'a Graph,
     kept: &'a BTreeMap<ValueId, Data<R>>,
     saved: std::vec::IntoIter<Vec<R>>,
@@ -243,7 +241,7 @@ impl<R: Scalar> Machine<'_, R> {
         Ok(())
     }
 
-    /// The node that applies the activation goes through it.
+    /// The product has already gone through the activation.
     fn back_deferred(&mut self, at: usize, sink: &mut Sink<'_, R>) {
         let node = &self.graph.nodes()[at];
         let (input, output) = (node.inputs[0], node.outputs[0]);
@@ -270,7 +268,6 @@ impl<R: Scalar> Machine<'_, R> {
             weights: self.weights,
             pool: self.pool,
             rope: self.rope,
-            rectified: matches!(step, Step::Rectified),
             graph: self.graph,
             kept: &tape.values,
             saved: saved.into_iter(),

@@ -67,8 +67,6 @@ pub(crate) struct Forward<'a, R> {
     pub tap: Option<Tapper<'a, R>>,
     /// Where batch norms take their statistics from.
     pub statistics: BatchStatistics,
-    /// Whether a ReLU follows that runs as part of this node.
-    pub rectified: bool,
     /// New values of running statistics.
     pub updates: Vec<Update<R>>,
     inputs: Vec<Option<Data<R>>>,
@@ -161,7 +159,7 @@ impl<R: Scalar> Machine<'_, R> {
         Ok(())
     }
 
-    /// Hands the input of an activation on: another node applies it.
+    /// Hands the input of an activation on to the product that will apply it.
     fn defer(&mut self, at: usize, values: &mut Values<R>) -> Result<(), Error> {
         let node = &self.graph.nodes()[at];
         let inputs = self.inputs(node, at, values)?;
@@ -197,7 +195,6 @@ impl<R: Scalar> Machine<'_, R> {
             saved: along.tape.is_some().then(Vec::new),
             tap: along.tap.as_deref_mut().map(|tap| tap as Tapper<'_, R>),
             statistics: self.statistics,
-            rectified: matches!(step, Step::Rectified),
             updates: Vec::new(),
             inputs: inputs.into_iter().map(Some).collect(),
         };

@@ -10,13 +10,11 @@ use std::ops::Range;
 pub(crate) enum Step {
     /// By its op's rule.
     Plain,
-    /// Not at all: the product or norm at this node applies the activation.
+    /// Not at all: the product at this node applies the activation.
     Deferred {
-        /// Position of the product or norm.
+        /// Position of the product.
         at: usize,
     },
-    /// A norm that applies the ReLU after it.
-    Rectified,
     /// A product that applies an activation to one of its inputs first.
     Gated {
         /// Position of the activation.

@@ -129,6 +129,28 @@ impl Bench {
         }
     }
 
+    fn channel_norms(&self) {
+        for (channels, area) in [(16, 1024), (32, 256), (64, 64)] {
+            let shape = Channels { batch: 64, channels, area };
+            let (x, w, b) = (noise(64 * channels * area), noise(channels), noise(channels));
+            let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
+            let affine = Affine { weight: &w, bias: &b };
+            let moments = channel_moments(&shape, &x);
+            let (bytes, name) = (4 * x.len(), format!("64x{channels}x{area} (GB/s)"));
+            self.row(&format!("f32 moments {name}"), bytes, || drop(channel_moments(&shape, &x)));
+            self.row(&format!("f32 batch norm {name}"), 2 * bytes, || {
+                batch_norm(&shape, &x, &affine, &moments, 1e-5, &mut y)
+            });
+            self.row(&format!("f32 batch norm grad {name}"), 5 * bytes, || {
+                let grads = NormGrads { dx: Some((&mut dx, Write::Set)), dw: &mut dw, db: &mut db };
+                batch_norm_grad(&shape, &x, &affine, &moments, 1e-5, true, &y, grads)
+            });
+            self.row(&format!("f32 add {name}"), 3 * bytes, || add_assign(&mut y, &x));
+            self.row(&format!("f32 relu {name}"), 2 * bytes, || rectify(&mut y));
+        }
+    }
+
     fn attention(&self) {
         for (b, t, hq, hkv, d) in [(8, 512, 9, 3, 64), (8, 256, 6, 6, 48), (1, 2048, 9, 3, 64)] {
             let rule = Attention { kv_heads: hkv, ..Attention::causal(b, t, hq, d) };
@@ -199,6 +221,7 @@ fn main() {
     pool.install(|| {
         bench.products();
         bench.convolutions();
+        bench.channel_norms();
         bench.attention();
         bench.elementwise();
     });

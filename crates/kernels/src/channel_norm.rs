@@ -1,12 +1,11 @@
 //! Normalisation of the channels of `[batch, channels, area]`: batch norm, live or frozen, and group norm (instance norm is
-//! one channel per group), each with an optional ReLU in the same pass.
+//! one channel per group).
 //!
 //! `y = (x − mean)/√(var + ε)·w + b`. Batch norm takes mean and variance over batch and area of each channel (Ioffe and Szegedy 2015),
 //! or takes given ones; group norm over the channels of a group and their area (Wu and He 2018). Variances are the biased ones.
 //!
 //! Everything works on *planes*, the `area` numbers of one image and channel: their moments, their sums with a gradient, and a map
-//! `k₁·x + k₂` or `k₁·dy + k₂·(x − mean) + k₃`. Sums within a plane run in lanes, sums of planes in `f64`. Under a fused ReLU the
-//! gradient is cut where the output, recomputed from `x`, is not above zero, so the unclipped output need not be kept.
+//! `k₁·x + k₂` or `k₁·dy + k₂·(x − mean) + k₃`. Sums within a plane run in lanes, sums of planes in `f64`.
 
 use crate::matmul::Write;
 use crate::parallel::{Rows, map_blocks, map_tasks};
@@ -43,15 +42,13 @@ impl Channels {
 /// Mean and biased variance.
 pub type Moments<R> = [R; 2];
 
-/// The affine part of a norm, one number per channel each, and whether a ReLU follows.
+/// The affine part of a norm, one number per channel each.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine<'a, R> {
     /// Factors.
     pub weight: &'a [R],
     /// Added after.
     pub bias: &'a [R],
-    /// Whether negative results become zero.
-    pub relu: bool,
 }
 
 /// What a plane's gradient depends on.
@@ -80,7 +77,11 @@ vectorised! {
 /// A sum in lanes within blocks of 4096, blocks in `f64`.
 #[inline(always)]
 fn blocks<R: Real>([a, b]: [&[R]; 2], term: impl Fn([R; 2], R) -> R + Copy) -> f64 {
-    a.chunks(4096).zip(b.chunks(4096)).map(|(a, b)| lane_sum([a, b], term).to_f64()).sum()
+    let mut total = 0.0;
+    for (a, b) in a.chunks(4096).zip(b.chunks(4096)) {
+        total += lane_sum([a, b], term).to_f64();
+    }
+    total
 }
 
 /// `[mean, Σ (x − mean)²]` of each plane.
@@ -121,46 +122,25 @@ pub fn group_moments<R: Real>(shape: &Channels, groups: usize, x: &[R]) -> Vec<M
 }
 
 vectorised! {
-    fn map_here<R: Real>(plane: Plane<R>, relu: bool, x: &[R], y: &mut [R]) {
-        let terms = y.iter_mut().zip(x);
-        match relu {
-            false => terms.for_each(|(y, &x)| *y = plane.scale.mul_add(x, plane.shift)),
-            true => terms.for_each(|(y, &x)| *y = plane.scale.mul_add(x, plane.shift).max(R::ZERO)),
-        }
+    fn map_here<R: Real>(plane: Plane<R>, x: &[R], y: &mut [R]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = plane.scale.mul_add(x, plane.shift));
     }
 }
 
 vectorised! {
     /// `Σ dy` and `Σ dy·(x − mean)`.
-    fn sums_here<R: Real>(plane: Plane<R>, relu: bool, x: &[R], dy: &[R]) -> [f64; 2] {
-        match relu {
-            false => [
-                blocks([x, dy], |[_, dy], sum| sum + dy),
-                blocks([x, dy], |[x, dy], sum| dy.mul_add(x - plane.mean, sum)),
-            ],
-            true => [
-                blocks([x, dy], |[x, dy], sum| sum + cut(plane, x, dy)),
-                blocks([x, dy], |[x, dy], sum| cut(plane, x, dy).mul_add(x - plane.mean, sum)),
-            ],
-        }
+    fn sums_here<R: Real>(plane: Plane<R>, x: &[R], dy: &[R]) -> [f64; 2] {
+        [blocks([x, dy], |[_, dy], sum| sum + dy), blocks([x, dy], |[x, dy], sum| dy.mul_add(x - plane.mean, sum))]
     }
 }
 
-/// The gradient behind a ReLU.
-#[inline(always)]
-fn cut<R: Real>(plane: Plane<R>, x: R, dy: R) -> R {
-    if plane.scale.mul_add(x, plane.shift) > R::ZERO { dy } else { R::ZERO }
-}
-
 vectorised! {
-    fn grad_here<R: Real>(plane: Plane<R>, relu: bool, x: &[R], dy: &[R], dx: &mut [R], write: Write) {
+    fn grad_here<R: Real>(plane: Plane<R>, x: &[R], dy: &[R], dx: &mut [R], write: Write) {
         let terms = dx.iter_mut().zip(x.iter().zip(dy));
         let term = |x: R, dy: R| plane.scale.mul_add(dy, plane.slope.mul_add(x - plane.mean, plane.offset));
-        match (relu, write) {
-            (false, Write::Set) => terms.for_each(|(dx, (&x, &dy))| *dx = term(x, dy)),
-            (false, Write::Add) => terms.for_each(|(dx, (&x, &dy))| *dx += term(x, dy)),
-            (true, Write::Set) => terms.for_each(|(dx, (&x, &dy))| *dx = term(x, cut(plane, x, dy))),
-            (true, Write::Add) => terms.for_each(|(dx, (&x, &dy))| *dx += term(x, cut(plane, x, dy))),
+        match write {
+            Write::Set => terms.for_each(|(dx, (&x, &dy))| *dx = term(x, dy)),
+            Write::Add => terms.for_each(|(dx, (&x, &dy))| *dx += term(x, dy)),
         }
     }
 }
@@ -183,39 +163,32 @@ fn planes<R: Real>(
     (0..shape.planes()).map(plane).collect()
 }
 
-fn run_forward<R: Real>(shape: &Channels, planes: &[Plane<R>], relu: bool, x: &[R], y: &mut [R]) {
+fn run_forward<R: Real>(shape: &Channels, planes: &[Plane<R>], x: &[R], y: &mut [R]) {
     shape.check(&[x.len(), y.len()]);
     map_blocks(planes.len(), shape.block(), Rows::new(y, shape.area), Rows::<R>::none(), |at, y, _| {
         let x = &x[at.start * shape.area..];
         for ((plane, x), y) in planes[at].iter().zip(x.chunks(shape.area)).zip(y.chunks_mut(shape.area)) {
-            map_here(*plane, relu, x, y);
+            map_here(*plane, x, y);
         }
     });
 }
 
-fn plane_sums<R: Real>(shape: &Channels, planes: &[Plane<R>], relu: bool, x: &[R], dy: &[R]) -> Vec<[f64; 2]> {
+fn plane_sums<R: Real>(shape: &Channels, planes: &[Plane<R>], x: &[R], dy: &[R]) -> Vec<[f64; 2]> {
     let starts: Vec<_> = (0..planes.len()).step_by(shape.block()).collect();
     let of = |start: usize| {
         let (x, dy) = (&x[start * shape.area..], &dy[start * shape.area..]);
         let parts = x.chunks(shape.area).zip(dy.chunks(shape.area));
         let planes = planes[start..].iter().take(shape.block());
-        planes.zip(parts).map(|(plane, (x, dy))| sums_here(*plane, relu, x, dy)).collect::<Vec<_>>()
+        planes.zip(parts).map(|(plane, (x, dy))| sums_here(*plane, x, dy)).collect::<Vec<_>>()
     };
     map_tasks(starts, of).concat()
 }
 
-fn run_backward<R: Real>(
-    shape: &Channels,
-    planes: &[Plane<R>],
-    relu: bool,
-    (x, dy): (&[R], &[R]),
-    dx: &mut [R],
-    write: Write,
-) {
+fn run_backward<R: Real>(shape: &Channels, planes: &[Plane<R>], (x, dy): (&[R], &[R]), dx: &mut [R], write: Write) {
     map_blocks(planes.len(), shape.block(), Rows::new(dx, shape.area), Rows::<R>::none(), |at, dx, _| {
         let parts = x[at.start * shape.area..].chunks(shape.area).zip(dy[at.start * shape.area..].chunks(shape.area));
         for ((plane, (x, dy)), dx) in planes[at].iter().zip(parts).zip(dx.chunks_mut(shape.area)) {
-            grad_here(*plane, relu, x, dy, dx, write);
+            grad_here(*plane, x, dy, dx, write);
         }
     });
 }
@@ -243,7 +216,7 @@ pub fn batch_norm<R: Real>(
     eps: f64,
     y: &mut [R],
 ) {
-    run_forward(shape, &planes(shape, affine, eps, |_, channel| moments[channel]), affine.relu, x, y);
+    run_forward(shape, &planes(shape, affine, eps, |_, channel| moments[channel]), x, y);
 }
 
 /// The gradients of [`batch_norm`]. `live` says that the moments are functions of `x`.
@@ -263,7 +236,7 @@ pub fn batch_norm_grad<R: Real>(
 ) {
     shape.check(&[x.len(), dy.len()]);
     let mut planes = planes(shape, affine, eps, |_, channel| moments[channel]);
-    let sums = plane_sums(shape, &planes, affine.relu, x, dy);
+    let sums = plane_sums(shape, &planes, x, dy);
     let count = (shape.batch * shape.area) as f64;
     for (channel, &[_, variance]) in moments.iter().enumerate().take(shape.channels) {
         let of = || (channel..sums.len()).step_by(shape.channels);
@@ -280,7 +253,7 @@ pub fn batch_norm_grad<R: Real>(
         }
     }
     if let Some((dx, write)) = grads.dx {
-        run_backward(shape, &planes, affine.relu, (x, dy), dx, write);
+        run_backward(shape, &planes, (x, dy), dx, write);
     }
 }
 
@@ -297,7 +270,7 @@ pub fn group_norm<R: Real>(
     eps: f64,
     y: &mut [R],
 ) {
-    run_forward(shape, &group_planes(shape, groups, affine, moments, eps), affine.relu, x, y);
+    run_forward(shape, &group_planes(shape, groups, affine, moments, eps), x, y);
 }
 
 fn group_planes<R: Real>(
@@ -328,7 +301,7 @@ pub fn group_norm_grad<R: Real>(
 ) {
     shape.check(&[x.len(), dy.len()]);
     let mut planes = group_planes(shape, groups, affine, moments, eps);
-    let sums = plane_sums(shape, &planes, affine.relu, x, dy);
+    let sums = plane_sums(shape, &planes, x, dy);
     let size = shape.channels / groups;
     let count = (size * shape.area) as f64;
     for (group, &[_, variance]) in moments.iter().enumerate() {
@@ -344,7 +317,7 @@ pub fn group_norm_grad<R: Real>(
         }
     }
     if let Some((dx, write)) = grads.dx {
-        run_backward(shape, &planes, affine.relu, (x, dy), dx, write);
+        run_backward(shape, &planes, (x, dy), dx, write);
     }
 }
 
@@ -356,7 +329,7 @@ pub fn add_channel_sums<R: Real>(shape: &Channels, x: &[R], sums: &mut [R]) {
     shape.check(&[x.len()]);
     assert_eq!(sums.len(), shape.channels, "one sum per channel");
     let planes = vec![Plane::default(); shape.planes()];
-    for (at, [total, _]) in plane_sums(shape, &planes, false, x, x).into_iter().enumerate() {
+    for (at, [total, _]) in plane_sums(shape, &planes, x, x).into_iter().enumerate() {
         sums[at % shape.channels] += R::from_f64(total);
     }
 }

@@ -26,7 +26,13 @@ vectorised! {
     fn fold_here<R: Real>(fold: Fold, inner: usize, x: &[R], y: &mut [R]) {
         if inner == 1 {
             y[0] = match fold {
-                Fold::Sum => R::from_f64(x.chunks(4096).map(|x| lane_sum([x], |[x], sum| sum + x).to_f64()).sum()),
+                Fold::Sum => {
+                    let mut total = 0.0;
+                    for x in x.chunks(4096) {
+                        total += lane_sum([x], |[x], sum| sum + x).to_f64();
+                    }
+                    R::from_f64(total)
+                }
                 Fold::Max => maximum(x),
                 Fold::Min => x.iter().copied().fold(-R::NEG_INFINITY, |best, x| if x < best { x } else { best }),
                 Fold::Product => x.iter().copied().fold(R::ONE, |product, x| product * x),

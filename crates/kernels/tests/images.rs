@@ -86,14 +86,13 @@ const SHAPE: Channels = Channels { batch: 3, channels: 6, area: 35 };
 /// Runs a norm's gradients and compares each with finite differences.
 fn check_norm(
     what: &str,
-    relu: bool,
     forward: impl Fn(&[f64], &Affine<'_, f64>) -> Vec<f64>,
     backward: impl Fn(&[f64], &Affine<'_, f64>, &[f64], NormGrads<'_, f64>),
 ) {
     let x: Vec<f64> = noise(3 * 6 * 35, 1).iter().map(|x| 2.0 * x + 5.0).collect();
     let (weight, bias, dy) = (noise(6, 2), noise(6, 3), noise(x.len(), 4));
     let (mut dx, mut dw, mut db) = (vec![0.5; x.len()], vec![0.0; 6], vec![0.0; 6]);
-    let affine = Affine { weight: &weight, bias: &bias, relu };
+    let affine = Affine { weight: &weight, bias: &bias };
     backward(&x, &affine, &dy, NormGrads { dx: Some((&mut dx, Write::Add)), dw: &mut dw, db: &mut db });
     dx.iter_mut().for_each(|dx| *dx -= 0.5);
     check_grad(&format!("{what} dx"), &x, &dx, &dy, |x| forward(x, &affine));
@@ -104,34 +103,32 @@ fn check_norm(
 #[test]
 fn norms_of_channels() {
     const EPS: f64 = 1e-3;
-    for relu in [false, true] {
-        let live = |x: &[f64], affine: &Affine<'_, f64>| {
+    let live = |x: &[f64], affine: &Affine<'_, f64>| {
+        let mut y = vec![0.0; x.len()];
+        batch_norm(&SHAPE, x, affine, &channel_moments(&SHAPE, x), EPS, &mut y);
+        y
+    };
+    check_norm("live batch norm", live, |x, affine, dy, grads| {
+        batch_norm_grad(&SHAPE, x, affine, &channel_moments(&SHAPE, x), EPS, true, dy, grads);
+    });
+    let kept: Vec<Moments<f64>> = noise(12, 7).chunks(2).map(|m| [m[0], m[1].abs() + 0.5]).collect();
+    let frozen = |x: &[f64], affine: &Affine<'_, f64>| {
+        let mut y = vec![0.0; x.len()];
+        batch_norm(&SHAPE, x, affine, &kept, EPS, &mut y);
+        y
+    };
+    check_norm("frozen batch norm", frozen, |x, affine, dy, grads| {
+        batch_norm_grad(&SHAPE, x, affine, &kept, EPS, false, dy, grads);
+    });
+    for groups in [1, 2, 6] {
+        let group = |x: &[f64], affine: &Affine<'_, f64>| {
             let mut y = vec![0.0; x.len()];
-            batch_norm(&SHAPE, x, affine, &channel_moments(&SHAPE, x), EPS, &mut y);
+            group_norm(&SHAPE, groups, x, affine, &group_moments(&SHAPE, groups, x), EPS, &mut y);
             y
         };
-        check_norm("live batch norm", relu, live, |x, affine, dy, grads| {
-            batch_norm_grad(&SHAPE, x, affine, &channel_moments(&SHAPE, x), EPS, true, dy, grads);
+        check_norm("group norm", group, |x, affine, dy, grads| {
+            group_norm_grad(&SHAPE, groups, x, affine, &group_moments(&SHAPE, groups, x), EPS, dy, grads);
         });
-        let kept: Vec<Moments<f64>> = noise(12, 7).chunks(2).map(|m| [m[0], m[1].abs() + 0.5]).collect();
-        let frozen = |x: &[f64], affine: &Affine<'_, f64>| {
-            let mut y = vec![0.0; x.len()];
-            batch_norm(&SHAPE, x, affine, &kept, EPS, &mut y);
-            y
-        };
-        check_norm("frozen batch norm", relu, frozen, |x, affine, dy, grads| {
-            batch_norm_grad(&SHAPE, x, affine, &kept, EPS, false, dy, grads);
-        });
-        for groups in [1, 2, 6] {
-            let group = |x: &[f64], affine: &Affine<'_, f64>| {
-                let mut y = vec![0.0; x.len()];
-                group_norm(&SHAPE, groups, x, affine, &group_moments(&SHAPE, groups, x), EPS, &mut y);
-                y
-            };
-            check_norm("group norm", relu, group, |x, affine, dy, grads| {
-                group_norm_grad(&SHAPE, groups, x, affine, &group_moments(&SHAPE, groups, x), EPS, dy, grads);
-            });
-        }
     }
     let x: Vec<f64> = noise(3 * 6 * 35, 1).iter().map(|x| x + 100.0).collect();
     for (c, [mean, variance]) in channel_moments(&SHAPE, &x).into_iter().enumerate() {
@@ -160,7 +157,7 @@ fn batch_norm_does_not_depend_on_the_threads() {
     let (x, w, b) = (cast::<f32>(&noise(4 * 9 * 5000, 1)), cast::<f32>(&noise(9, 2)), cast::<f32>(&noise(9, 3)));
     same_at_any_thread_count("batch norm", || {
         let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-        let affine = Affine { weight: &w, bias: &b, relu: true };
+        let affine = Affine { weight: &w, bias: &b };
         let moments = channel_moments(&shape, &x);
         batch_norm(&shape, &x, &affine, &moments, 1e-5, &mut y);
         let (mut dw, mut db) = (vec![0.0; 9], vec![0.0; 9]);
