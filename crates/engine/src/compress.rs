@@ -1,7 +1,8 @@
 //! Carrying out a plan: encode, write, reopen, check, measure; only then does the artifact get its name.
 
+use crate::importance::importance;
 use crate::staging::Staging;
-use crate::{EngineError, Options, Progress, Unit, pool, proof, provenance};
+use crate::{EngineError, Importance, Options, Progress, Unit, pool, proof, provenance};
 use codec::Encoding;
 use graph::{Body, Model, Patch, WeightId};
 use import::Imported;
@@ -148,7 +149,9 @@ impl<'a> Run<'a> {
         let mut model = self.imported.model.clone();
         let find = |name: &str| model.weights.find(name);
         let decisions: Vec<_> = self.plan.tensors.iter().filter_map(|t| Some((find(&t.name)?, t.to))).collect();
-        apply(&mut model, &decisions)?;
+        let importance = self.options.imatrix.map(|file| importance(self.imported, file)).transpose()?.unwrap_or_default();
+        apply(&mut model, &decisions, &importance)?;
+        self.notes.extend(importance.notes);
         self.progress.begin("encode and write", self.plan.bytes_after(), Unit::Bytes);
         let written = self.export(&model);
         self.progress.end();
@@ -196,10 +199,16 @@ impl<'a> Run<'a> {
 }
 
 /// Gives weights their encodings, lazily; the model is checked before and after.
-pub(crate) fn apply(model: &mut Model, decisions: &[(WeightId, Encoding)]) -> Result<(), EngineError> {
+pub(crate) fn apply(
+    model: &mut Model,
+    decisions: &[(WeightId, Encoding)],
+    importance: &Importance,
+) -> Result<(), EngineError> {
     const PASS: &str = "quantize/round";
     model.check().map_err(|source| EngineError::Unsound { pass: PASS, when: "before", source })?;
-    let patch = decisions.iter().fold(Patch::default(), |patch, (id, to)| patch.and(round::apply(model, *id, *to)));
+    let columns = |id: &WeightId| importance.of.get(id).map(Vec::as_slice);
+    let round = |patch: Patch, (id, to): &(WeightId, Encoding)| patch.and(round::apply(model, *id, *to, columns(id)));
+    let patch = decisions.iter().fold(Patch::default(), round);
     model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
 }
 

@@ -8,6 +8,7 @@ mod calibrate;
 mod compress;
 mod contract;
 mod error;
+mod importance;
 mod progress;
 mod proof;
 mod provenance;
@@ -21,6 +22,7 @@ pub use calibrate::calibrate;
 pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use error::EngineError;
+pub use importance::{Importance, ImportanceError, importance};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;
 pub use sampled::sampled_text;
@@ -28,6 +30,7 @@ pub use verify::{Verification, verify};
 
 use ::plan::Bytes;
 use exec::Compute;
+use formats::imatrix::Imatrix;
 
 /// How a run is carried out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +45,8 @@ pub struct Options<'a> {
     pub replace: bool,
     /// What quality is measured on; without it the artifact is checked but not run.
     pub text: Option<&'a Text>,
+    /// How much each input column matters, for the searches of encodings.
+    pub imatrix: Option<&'a Imatrix>,
     /// What matrix products of the proof are computed in.
     pub compute: Compute,
 }
