@@ -1,6 +1,6 @@
 //! The rates of this machine, measured in a few milliseconds each, so that a plan can predict its time.
 
-use crate::EngineError;
+use crate::{EngineError, Importance};
 use codec::{BlockFormat, Dtype, Encoding};
 use graph::{Body, Model, Place, Role, Weight, WeightStore};
 use plan::{CostModel, encoding_name};
@@ -43,7 +43,7 @@ fn sample() -> Result<Model, EngineError> {
 fn encode_ns(model: &Model, encoding: Encoding) -> Result<f64, EngineError> {
     let mut model = model.clone();
     for (id, _) in model.clone().weights.iter() {
-        crate::quantize::round_all(&mut model, &[(id, encoding)])?;
+        crate::quantize::round_all(&mut model, &[(id, encoding)], &Importance::default())?;
     }
     let weights: Vec<_> = model.weights.iter().map(|(_, w)| w.clone()).collect();
     best_ns(|| weights.iter().try_for_each(|w| w.source.parts().map(drop))).map_err(EngineError::Source)
@@ -52,7 +52,7 @@ fn encode_ns(model: &Model, encoding: Encoding) -> Result<f64, EngineError> {
 fn decode_ns(model: &Model) -> Result<f64, EngineError> {
     let mut model = model.clone();
     for (id, _) in model.clone().weights.iter() {
-        crate::quantize::round_all(&mut model, &[(id, Encoding::Block(BlockFormat::Q4_K))])?;
+        crate::quantize::round_all(&mut model, &[(id, Encoding::Block(BlockFormat::Q4_K))], &Importance::default())?;
     }
     let mut best = f64::INFINITY;
     for (_, weight) in model.weights.iter() {

@@ -1,6 +1,7 @@
 //! Why a run failed.
 
 use crate::contract::ContractError;
+use crate::importance::ImportanceError;
 use eval::EvalError;
 use export::ExportError;
 use formats::atomic::WriteError;
@@ -28,6 +29,8 @@ pub enum EngineError {
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Eval(#[from] EvalError),
+    #[error(transparent)]
+    Importance(#[from] ImportanceError),
     #[error("the model is not sound {when} the pass `{pass}`: {source}")]
     Unsound { pass: &'static str, when: &'static str, source: GraphError },
     #[error("the pass `{pass}` failed: {source}")]

@@ -10,6 +10,7 @@ mod checkpoint;
 mod compress;
 mod contract;
 mod error;
+mod importance;
 mod progress;
 mod proof;
 mod provenance;
@@ -25,6 +26,7 @@ pub use calibration::Calibration;
 pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use error::EngineError;
+pub use importance::{Importance, ImportanceError, importance};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;
 pub use sampled::sampled_text;
@@ -32,6 +34,7 @@ pub use verify::{Verification, verify};
 
 use ::plan::Bytes;
 use exec::Compute;
+use formats::imatrix::Imatrix;
 
 /// How a run is carried out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +51,8 @@ pub struct Options<'a> {
     pub text: Option<&'a Text>,
     /// What methods learn from that need text.
     pub calibration: Option<&'a Calibration>,
+    /// How much each input column matters, for the searches of encodings.
+    pub imatrix: Option<&'a Imatrix>,
     /// What matrix products of the proof are computed in.
     pub compute: Compute,
 }

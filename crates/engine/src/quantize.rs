@@ -2,7 +2,8 @@
 //! calibration text, each block kept as soon as it is done.
 
 use crate::checkpoint::{Checkpoint, Kept, Record};
-use crate::{Calibration, EngineError, Options, Progress, Unit};
+use crate::importance::importance;
+use crate::{Calibration, EngineError, Importance, Options, Progress, Unit};
 use codec::Part;
 use graph::{Buffer, Model, Patch, Source, WeightId};
 use import::Imported;
@@ -33,26 +34,33 @@ pub(crate) fn quantize(
     let rounded = plan.tensors.iter().filter(|t| t.method == Method::Round);
     let rounded = rounded.filter_map(|t| Some((imported.model.weights.find(&t.name)?, t.to)));
     let mut model = imported.model.clone();
-    round_all(&mut model, &rounded.collect::<Vec<_>>())?;
+    let importance = options.imatrix.map(|file| importance(imported, file)).transpose()?.unwrap_or_default();
+    round_all(&mut model, &rounded.collect::<Vec<_>>(), &importance)?;
     if jobs.is_empty() {
-        return Ok(Quantized { model, notes: Vec::new(), checkpoint: None });
+        return Ok(Quantized { model, notes: importance.notes, checkpoint: None });
     }
     let calibration = options.calibration.ok_or(EngineError::NoCalibration { method: jobs[0].method })?;
     let checkpoint = Checkpoint::open(out, &hash(imported, plan, calibration), options.replace)?;
     let spill = options.max_memory.is_some().then(|| checkpoint.folder().to_owned());
     let settings = sequential::Options { spill: spill.as_deref(), limit: options.statistics(), drift: true };
     let walk = Sequential::new(&imported.model, model, &calibration.windows, settings)?;
-    let mut run = Walk { walk, source: &imported.model, jobs: &jobs, checkpoint: &checkpoint, notes: Vec::new() };
+    let mut run = Walk { walk, source: &imported.model, jobs: &jobs, checkpoint: &checkpoint, notes: importance.notes };
     run.all(progress)?;
     let (model, notes) = (run.walk.model().clone(), run.notes);
     Ok(Quantized { model, notes, checkpoint: Some(checkpoint) })
 }
 
 /// Gives weights their encodings, lazily; the model is checked before and after.
-pub(crate) fn round_all(model: &mut Model, decisions: &[(WeightId, codec::Encoding)]) -> Result<(), EngineError> {
+pub(crate) fn round_all(
+    model: &mut Model,
+    decisions: &[(WeightId, codec::Encoding)],
+    importance: &Importance,
+) -> Result<(), EngineError> {
     const PASS: &str = "quantize/round";
     model.check().map_err(|source| EngineError::Unsound { pass: PASS, when: "before", source })?;
-    let patch = decisions.iter().fold(Patch::default(), |patch, (id, to)| patch.and(round::apply(model, *id, *to)));
+    let columns = |id: &WeightId| importance.of.get(id).map(Vec::as_slice);
+    let round = |patch: Patch, (id, to): &(_, _)| patch.and(round::apply(model, *id, *to, columns(id)));
+    let patch = decisions.iter().fold(Patch::default(), round);
     model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
 }
 

@@ -28,8 +28,14 @@ pub enum Error {
     Rows { start: usize, end: usize, rows: usize },
     #[error("weight `{weight}`: its shape changed from {old:?} to {new:?}; that takes a new executor")]
     Reshaped { weight: String, old: Vec<usize>, new: Vec<usize> },
-    #[error("an executor runs graphs with one input and one output; this one has {inputs} and {outputs}")]
+    #[error("a graph with {inputs} inputs and {outputs} outputs computes nothing")]
+    NoEnds { inputs: usize, outputs: usize },
+    #[error("a language model has one input, of token ids, and one output; this graph has {inputs} and {outputs}")]
     NotALanguageModel { inputs: usize, outputs: usize },
+    #[error("{got} inputs for a graph with {expected}")]
+    Inputs { got: usize, expected: usize },
+    #[error("value `{value}`: {got} samples, another value of the same run has another number")]
+    Batches { value: String, got: usize },
     #[error("{targets} targets for {tokens} tokens")]
     Targets { targets: usize, tokens: usize },
     #[error("weight `{weight}` is held in bf16; gradients need `Compute::F32`")]

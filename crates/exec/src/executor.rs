@@ -5,8 +5,8 @@ use crate::forward::{Along, Machine, Tap, Tapper};
 use crate::ops::RopeTables;
 use crate::pool::Pool;
 use crate::schedule::Schedule;
-use crate::{Compute, Data, Error, KvCache, Residency, Scalar, Tensor, Values, Weights};
-use graph::{Dim, Graph, ValueId, WeightId, WeightStore};
+use crate::{BatchStatistics, Compute, Data, Error, KvCache, Residency, Scalar, Tensor, Values, Weights};
+use graph::{Dim, Graph, Kind, ValueId, WeightId, WeightStore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub struct Executor<R = f32> {
     pub(crate) trains: Vec<bool>,
     pub(crate) input: ValueId,
     pub(crate) output: ValueId,
+    statistics: BatchStatistics,
     /// The sizes of the last batch: buffers of another are of no use.
     shape: Vec<usize>,
 }
@@ -44,11 +45,11 @@ pub type ManyTapper<'a, R> = &'a mut dyn FnMut(usize, Tap<'_, R>);
 const LOGITS: usize = 1 << 21;
 
 impl<R: Scalar> Executor<R> {
-    /// An executor of a graph that turns ids into logits. No weight is read yet.
+    /// An executor of a graph. No weight is read yet.
     pub fn new(graph: &Graph, weights: &WeightStore, options: Options) -> Result<Executor<R>, Error> {
-        let ([input], [output]) = (graph.inputs(), graph.outputs()) else {
+        let ([input, ..], [output, ..]) = (graph.inputs(), graph.outputs()) else {
             let (inputs, outputs) = (graph.inputs().len(), graph.outputs().len());
-            return Err(Error::NotALanguageModel { inputs, outputs });
+            return Err(Error::NoEnds { inputs, outputs });
         };
         refuse_empty(graph, weights)?;
         Ok(Executor {
@@ -59,6 +60,7 @@ impl<R: Scalar> Executor<R> {
             trains: vec![true; weights.len()],
             input: *input,
             output: *output,
+            statistics: BatchStatistics::default(),
             graph: graph.clone(),
             shape: Vec::new(),
         })
@@ -99,6 +101,49 @@ impl<R: Scalar> Executor<R> {
     /// The nodes after the last block that turn rows into rows of logits: final norm, output matrix, soft cap.
     pub fn head(&self) -> Range<usize> {
         self.schedule.head.clone()
+    }
+
+    /// Says where batch norms take their statistics from; the running ones, until this is called.
+    pub fn set_batch_statistics(&mut self, statistics: BatchStatistics) {
+        self.statistics = statistics;
+    }
+
+    /// All nodes.
+    pub fn whole(&self) -> Range<usize> {
+        0..self.graph.nodes().len()
+    }
+
+    /// The outputs of the graph, in order, for its inputs, in order.
+    pub fn run(&mut self, inputs: Vec<Data<R>>) -> Result<Vec<Data<R>>, Error> {
+        let values = self.inputs(inputs)?;
+        let values = self.run_range(self.whole(), values)?;
+        self.outputs(&values)
+    }
+
+    /// The inputs of the graph, in order, as values to run from.
+    pub fn inputs(&mut self, inputs: Vec<Data<R>>) -> Result<Values<R>, Error> {
+        let expected = self.graph.inputs().len();
+        if inputs.len() != expected {
+            return Err(Error::Inputs { got: inputs.len(), expected });
+        }
+        if let Some(first) = inputs.first() {
+            self.size_pool(first.shape());
+        }
+        Ok(self.graph.inputs().iter().copied().zip(inputs).collect())
+    }
+
+    /// The outputs of the graph, in order, out of what a run of all nodes left.
+    pub fn outputs(&self, values: &Values<R>) -> Result<Vec<Data<R>>, Error> {
+        let missing = |id: &ValueId| Error::Missing { value: self.graph.values()[id.0].name.clone() };
+        self.graph.outputs().iter().map(|id| values.get(id).cloned().ok_or_else(|| missing(id))).collect()
+    }
+
+    /// Drops buffers that a batch of another size left.
+    fn size_pool(&mut self, shape: &[usize]) {
+        if self.shape != shape {
+            self.pool.clear();
+            self.shape = shape.to_vec();
+        }
     }
 
     /// Logits `[batch, tokens, vocabulary]` of ids `[batch, tokens]`.
@@ -235,14 +280,15 @@ impl<R: Scalar> Executor<R> {
 
     /// The ids as the value that the graph starts from.
     pub fn start(&mut self, ids: &Tensor<u32>) -> Result<Values<R>, Error> {
+        let (inputs, outputs) = (self.graph.inputs().len(), self.graph.outputs().len());
+        if (inputs, outputs) != (1, 1) || self.graph.values()[self.input.0].kind != Kind::Index {
+            return Err(Error::NotALanguageModel { inputs, outputs });
+        }
         if ids.shape().len() != 2 || ids.data().is_empty() {
             let (value, got) = (self.graph.values()[self.input.0].name.clone(), ids.shape().to_vec());
             return Err(Error::Value { value, got, expected: vec![1, 1] });
         }
-        if self.shape != ids.shape() {
-            self.pool.clear();
-            self.shape = ids.shape().to_vec();
-        }
+        self.size_pool(ids.shape());
         Ok(Values::from([(self.input, Data::Index(Arc::new(ids.clone())))]))
     }
 
@@ -320,6 +366,7 @@ impl<R: Scalar> Executor<R> {
 
     /// Every value that the range reads is there, of the right kind and with its fixed dimensions.
     fn check_values(&self, range: &Range<usize>, values: &Values<R>) -> Result<(), Error> {
+        let mut batch = None;
         for id in self.inputs_of(range) {
             let declared = &self.graph.values()[id.0];
             let given = values.get(&id).ok_or_else(|| Error::Missing { value: declared.name.clone() })?;
@@ -328,6 +375,9 @@ impl<R: Scalar> Executor<R> {
                 tokens: given.shape().get(1).copied().unwrap_or(1),
             };
             let expected: Vec<usize> = declared.shape.iter().map(|d| open.of(*d)).collect();
+            if declared.shape.contains(&Dim::Batch) && *batch.get_or_insert(open.batch) != open.batch {
+                return Err(Error::Batches { value: declared.name.clone(), got: open.batch });
+            }
             if given.kind() != declared.kind || given.shape() != expected {
                 let got = given.shape().to_vec();
                 return Err(Error::Value { value: declared.name.clone(), got, expected });
@@ -406,6 +456,7 @@ impl<R: Scalar> Executor<R> {
             weights: &mut self.weights,
             pool: &mut self.pool,
             rope: &mut self.rope,
+            statistics: self.statistics,
             hold: false,
         }
     }

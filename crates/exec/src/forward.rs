@@ -31,6 +31,26 @@ pub enum Tap<'a, R = f32> {
     },
 }
 
+/// Where batch norms take mean and variance from.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum BatchStatistics {
+    /// The running ones, which the model holds.
+    #[default]
+    Kept,
+    /// Those of the batch at hand; the running ones follow, each keeping so much of its old value.
+    Live {
+        /// The weight of the old value; the op's own where there is none (ONNX's `momentum`).
+        momentum: Option<f64>,
+    },
+}
+
+/// A weight moves: `w ← keep·w + (1 − keep)·toward`.
+pub(crate) struct Update<R> {
+    pub weight: WeightId,
+    pub keep: f64,
+    pub toward: Vec<R>,
+}
+
 /// A callback that sees values as the graph runs.
 pub type Tapper<'a, R> = &'a mut dyn FnMut(Tap<'_, R>);
 
@@ -45,6 +65,10 @@ pub(crate) struct Forward<'a, R> {
     /// Where a rule puts what its backward needs beside inputs and outputs, when there will be one.
     pub saved: Option<Vec<Vec<R>>>,
     pub tap: Option<Tapper<'a, R>>,
+    /// Where batch norms take their statistics from.
+    pub statistics: BatchStatistics,
+    /// New values of running statistics.
+    pub updates: Vec<Update<R>>,
     inputs: Vec<Option<Data<R>>>,
 }
 
@@ -100,6 +124,7 @@ pub(crate) struct Machine<'a, R> {
     pub weights: &'a mut Weights<R>,
     pub pool: &'a mut Pool<R>,
     pub rope: &'a mut RopeTables<R>,
+    pub statistics: BatchStatistics,
     /// Whether weights stay until the caller ends the block: it runs the same nodes again.
     pub hold: bool,
 }
@@ -169,10 +194,14 @@ impl<R: Scalar> Machine<'_, R> {
             cache: along.cache.as_deref_mut(),
             saved: along.tape.is_some().then(Vec::new),
             tap: along.tap.as_deref_mut().map(|tap| tap as Tapper<'_, R>),
+            statistics: self.statistics,
+            updates: Vec::new(),
             inputs: inputs.into_iter().map(Some).collect(),
         };
         let outputs = rule.forward(&mut cx)?;
-        let (saved, inputs) = (cx.saved.take(), std::mem::take(&mut cx.inputs));
+        let (saved, inputs, updates) =
+            (cx.saved.take(), std::mem::take(&mut cx.inputs), std::mem::take(&mut cx.updates));
+        updates.into_iter().try_for_each(|update| self.weights.update(update))?;
         inputs.into_iter().flatten().for_each(|data| self.pool.recycle(data));
         if let (Some(tape), Some(saved)) = (&mut along.tape, saved) {
             tape.save(at, saved);

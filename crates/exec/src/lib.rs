@@ -30,7 +30,7 @@ pub use backward::{Grads, Tape};
 pub use cache::KvCache;
 pub use error::Error;
 pub use executor::{Executor, ManyLogits, ManyTapper, Options};
-pub use forward::{Tap, Tapper};
+pub use forward::{BatchStatistics, Tap, Tapper};
 pub use generate::{Sampling, generate, sample};
 pub use tensor::{Data, Tensor, Values};
 pub use train::{IGNORE, Recompute};

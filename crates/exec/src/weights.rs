@@ -6,6 +6,7 @@
 //! row by row unless a product or training needs them whole.
 
 use crate::Error;
+use crate::forward::Update;
 use codec::{Dtype, Encoding};
 use graph::{Graph, Op, Weight, WeightId, WeightStore};
 use half::bf16;
@@ -249,6 +250,14 @@ impl<R: Scalar> Weights<R> {
             Some(Held::Full(data)) => Ok(data),
             _ => Err(Error::Half { weight: self.store.get(id).name.clone() }),
         }
+    }
+
+    /// Moves a weight that the executor changes itself.
+    pub(crate) fn update(&mut self, update: Update<R>) -> Result<(), Error> {
+        let (keep, rest) = (R::from_f64(update.keep), R::from_f64(1.0 - update.keep));
+        let weight = self.full_mut(update.weight)?.iter_mut();
+        weight.zip(update.toward).for_each(|(w, toward)| *w = keep * *w + rest * toward);
+        Ok(())
     }
 
     /// Copies a row of a table into `out`.

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let facts = Facts::of(config);
     let weights: Vec<_> = model.weights.iter().map(|(id, w)| (id, preset.encoding(&facts, w))).collect();
     for (id, encoding) in weights {
-        model.apply(passes::quantize::round::apply(&model, id, encoding))?;
+        model.apply(passes::quantize::round::apply(&model, id, encoding, None))?;
     }
     let Preset::Mix(mix) = preset else { return Err("a preset for GGUF is needed".into()) };
     let name = folder.file_name().and_then(|n| n.to_str()).unwrap_or("model");

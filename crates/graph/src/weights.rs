@@ -1,6 +1,6 @@
 //! The weights, by name: shape, encoding, place, and a lazy source.
 
-use crate::{Buffer, Place, Role, Source, SourceError};
+use crate::{Buffer, Place, Role, RunQuant, Source, SourceError};
 use codec::{Dtype, Encoding, Matrix};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -95,6 +95,8 @@ pub struct WeightStore {
     weights: Vec<Arc<Weight>>,
     by_name: HashMap<String, WeightId>,
     by_place: HashMap<Place, WeightId>,
+    /// How inputs and the cache are quantized when the model runs.
+    pub run: RunQuant,
 }
 
 impl WeightStore {

@@ -98,6 +98,59 @@ impl Bench {
         self.row("bf16 pack 4096x4096 (GB/s)", 4 << 24, || drop(PackedBf16::pack(&w, 4096, 4096)));
     }
 
+    /// `[batch, channels, filters, groups, size, kernel, stride]`: ResNet-20's, ResNet-18's, MobileNet's.
+    fn convolutions(&self) {
+        for [batch, channels, filters, groups, size, kernel, stride] in [
+            [64, 3, 16, 1, 32, 3, 1],
+            [64, 16, 16, 1, 32, 3, 1],
+            [64, 32, 32, 1, 16, 3, 1],
+            [64, 64, 64, 1, 8, 3, 1],
+            [64, 32, 64, 1, 16, 3, 2],
+            [1, 64, 64, 1, 56, 3, 1],
+            [1, 512, 512, 1, 7, 3, 1],
+            [8, 96, 24, 1, 56, 1, 1],
+            [8, 144, 144, 144, 56, 3, 1],
+        ] {
+            let pads = [[kernel / 2; 2]; 2];
+            let (input, kernel, stride) = ([size; 2], [kernel; 2], [stride; 2]);
+            let shape = Conv { batch, channels, filters, groups, input, kernel, stride, dilation: [1; 2], pads };
+            let positions: usize = shape.output().iter().product();
+            let (mut x, mut w) = (noise(batch * channels * size * size), noise(shape.weights()));
+            let mut y = vec![0.0; batch * filters * positions];
+            let flops = 2 * batch * positions * shape.weights();
+            let name = format!("{batch}x{channels}x{size} to {filters}/{groups}, {}/{}", kernel[0], stride[0]);
+            self.row(&format!("f32 conv {name}"), flops, || conv(&shape, &x, &w, None, &mut y));
+            self.row(&format!("f32 conv grad input {name}"), flops, || {
+                conv_grad_input(&shape, &y, &w, None, &mut x, Write::Set)
+            });
+            self.row(&format!("f32 conv grad weight {name}"), flops, || {
+                conv_grad_weight(&shape, &y, &x, &mut w, Write::Set)
+            });
+        }
+    }
+
+    fn channel_norms(&self) {
+        for (channels, area) in [(16, 1024), (32, 256), (64, 64)] {
+            let shape = Channels { batch: 64, channels, area };
+            let (x, w, b) = (noise(64 * channels * area), noise(channels), noise(channels));
+            let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
+            let affine = Affine { weight: &w, bias: &b };
+            let moments = channel_moments(&shape, &x);
+            let (bytes, name) = (4 * x.len(), format!("64x{channels}x{area} (GB/s)"));
+            self.row(&format!("f32 moments {name}"), bytes, || drop(channel_moments(&shape, &x)));
+            self.row(&format!("f32 batch norm {name}"), 2 * bytes, || {
+                batch_norm(&shape, &x, &affine, &moments, 1e-5, &mut y)
+            });
+            self.row(&format!("f32 batch norm grad {name}"), 5 * bytes, || {
+                let grads = NormGrads { dx: Some((&mut dx, Write::Set)), dw: &mut dw, db: &mut db };
+                batch_norm_grad(&shape, &x, &affine, &moments, 1e-5, true, &y, grads)
+            });
+            self.row(&format!("f32 add {name}"), 3 * bytes, || add_assign(&mut y, &x));
+            self.row(&format!("f32 relu {name}"), 2 * bytes, || rectify(&mut y));
+        }
+    }
+
     fn attention(&self) {
         for (b, t, hq, hkv, d) in [(8, 512, 9, 3, 64), (8, 256, 6, 6, 48), (1, 2048, 9, 3, 64)] {
             let rule = Attention { kv_heads: hkv, ..Attention::causal(b, t, hq, d) };
@@ -167,6 +220,8 @@ fn main() {
     println!("bf16 path: {:?} ({}), one thread", choice.path, choice.reason);
     pool.install(|| {
         bench.products();
+        bench.convolutions();
+        bench.channel_norms();
         bench.attention();
         bench.elementwise();
     });

@@ -37,6 +37,32 @@ vectorised! {
     }
 }
 
+vectorised! {
+    fn rectify_here<R: Real>(y: &mut [R]) {
+        y.iter_mut().for_each(|y| *y = y.max(R::ZERO));
+    }
+}
+
+vectorised! {
+    fn rectify_grad_here<R: Real>(y: &[R], d: &mut [R]) {
+        d.iter_mut().zip(y).for_each(|(d, &y)| *d = if y > R::ZERO { *d } else { R::ZERO });
+    }
+}
+
+/// ReLU in place.
+pub fn rectify<R: Real>(y: &mut [R]) {
+    for_each_chunk(y, |_, y| rectify_here(y));
+}
+
+/// The gradient of [`rectify`] in place, from its result `y`: `d` stays where `y` is above zero.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn rectify_grad<R: Real>(y: &[R], d: &mut [R]) {
+    assert_eq!(y.len(), d.len(), "ReLU gradient of unlike lengths");
+    for_each_chunk(d, |range, d| rectify_grad_here(&y[range], d));
+}
+
 /// `y = a + b`.
 ///
 /// # Panics

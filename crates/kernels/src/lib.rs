@@ -18,6 +18,14 @@
 //! | softmax | [`softmax_rows`], [`log_softmax_rows`] | [`softmax_rows_grad`] |
 //! | losses | [`cross_entropy`], [`kl_divergence`] | [`cross_entropy_grad`], [`kl_divergence_grad`] |
 //! | optimizer | [`adamw`](adamw()) | – |
+//! | optimizers | [`sgd`](sgd()) | – |
+//! | norms of channels | [`batch_norm`], [`group_norm`], [`lrn`](lrn()) | [`batch_norm_grad`], [`group_norm_grad`], [`lrn_grad`] |
+//! | pooling | [`max_pool`], [`average_pool`] | [`max_pool_grad`], [`average_pool_grad`] |
+//! | resampling | [`resample`] | [`resample_grad`] |
+//! | functions of one, of two | [`curve`](curve()), [`binary`](binary()) | [`curve_grad`], [`binary_grad`] |
+//! | folds, softmax along any axis | [`fold`](fold()), [`softmax_along`] | [`extreme_grad`], [`softmax_along_grad`] |
+//! | fake quantization | [`fake_quant`](fake_quant()) | [`fake_quant_grad`], [`fake_quant_grad_scale`] |
+//! | moving elements | [`walk`], [`take`] | [`walk`], [`take_grad`] |
 //! | elementwise | [`add`], [`add_assign`], [`mul`], [`scale`], [`sum_squares`] | themselves |
 //!
 //! Gradients take a [`Write`]: replace what the buffer holds, or add to it.
@@ -26,17 +34,27 @@ mod activation;
 mod adamw;
 mod attention;
 mod bf16;
+mod binary;
+mod channel_norm;
 mod conv;
+mod curve;
 mod elementwise;
 pub mod encode;
+mod fake_quant;
+mod fold;
+mod layout;
 mod loss;
+mod lrn;
 mod matmul;
 mod micro;
 mod norm;
 mod pack;
 mod parallel;
+mod pool;
 mod real;
+mod resize;
 mod rope;
+mod sgd;
 mod simd;
 mod soft_cap;
 mod softmax;
@@ -45,12 +63,25 @@ pub use activation::{Activation, activate, activate_grad, gated, gated_grad};
 pub use adamw::{AdamW, adamw};
 pub use attention::{Attention, AttentionSaved, attention, attention_grad};
 pub use bf16::{BF16_TOLERANCE, Bf16Choice, Bf16Path, PackedBf16, bf16_path, linear_bf16, linear_bf16_once};
+pub use binary::{Binary, Pair, Side, binary, binary_grad};
+pub use channel_norm::{
+    Affine, Channels, Moments, NormGrads, add_channel_sums, batch_norm, batch_norm_grad, channel_moments,
+    group_moments, group_norm, group_norm_grad,
+};
 pub use conv::{Conv, conv, conv_grad_input, conv_grad_weight};
-pub use elementwise::{add, add_assign, mul, scale, sum_squares};
+pub use curve::{Curve, curve, curve_grad};
+pub use elementwise::{add, add_assign, mul, rectify, rectify_grad, scale, sum_squares};
+pub use fake_quant::{FakeQuant, Range as QuantRange, fake_quant, fake_quant_grad, fake_quant_grad_scale};
+pub use fold::{Fold, extreme_grad, fold, softmax_along, softmax_along_grad};
+pub use layout::{Along, Walk, strides, take, take_grad, walk};
 pub use loss::{IGNORE, cross_entropy, cross_entropy_grad, kl_divergence, kl_divergence_grad};
+pub use lrn::{Lrn, lrn, lrn_grad};
 pub use matmul::{MatMut, MatRef, Write, linear, linear_grad_bias, linear_grad_input, linear_grad_weight, matmul};
 pub use norm::{layer_norm, layer_norm_grad, rms_norm, rms_norm_grad};
+pub use pool::{Divisor, Pool, average_pool, average_pool_grad, max_pool, max_pool_grad};
 pub use real::Real;
+pub use resize::{Resample, resample, resample_grad};
 pub use rope::{RopeShape, Rotation, rope, rope_tables};
+pub use sgd::{Sgd, sgd};
 pub use soft_cap::{soft_cap, soft_cap_grad};
 pub use softmax::{log_softmax_rows, softmax_rows, softmax_rows_grad};

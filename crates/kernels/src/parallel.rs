@@ -43,7 +43,8 @@ impl<'a, T> Rows<'a, T> {
     }
 }
 
-fn map_blocks<A: Send, B: Send, T: Send>(
+/// [`map_rows`] with blocks of `block` rows.
+pub(crate) fn map_blocks<A: Send, B: Send, T: Send>(
     count: usize,
     block: usize,
     mut a: Rows<'_, A>,

@@ -59,6 +59,10 @@ pub trait Real:
     fn erf(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
+    /// `self` to the power of `p`.
+    fn powf(self, p: Self) -> Self;
+    /// The nearest integer, halves to the even one.
+    fn round_even(self) -> Self;
     /// The larger of the two; `other` when `self` is not a number.
     fn max(self, other: Self) -> Self;
 
@@ -120,6 +124,14 @@ impl Real for f64 {
         f64::abs(self)
     }
     #[inline(always)]
+    fn powf(self, p: f64) -> f64 {
+        f64::powf(self, p)
+    }
+    #[inline(always)]
+    fn round_even(self) -> f64 {
+        self.round_ties_even()
+    }
+    #[inline(always)]
     fn max(self, other: f64) -> f64 {
         if self > other { self } else { other }
     }
@@ -177,6 +189,14 @@ impl Real for f32 {
     #[inline(always)]
     fn abs(self) -> f32 {
         f32::abs(self)
+    }
+    #[inline(always)]
+    fn powf(self, p: f32) -> f32 {
+        f32::powf(self, p)
+    }
+    #[inline(always)]
+    fn round_even(self) -> f32 {
+        self.round_ties_even()
     }
     #[inline(always)]
     fn max(self, other: f32) -> f32 {

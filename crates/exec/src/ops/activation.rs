@@ -1,4 +1,5 @@
-//! A function of each number. Backward: `dx = dy · f′(x)`; the soft cap's slope is `1 − (y / cap)²`.
+//! A function of each number. Backward: `dx = dy · f′(x)`; the soft cap's slope is `1 − (y / cap)²`. ReLU works in place both ways: its
+//! output tells the slope.
 
 use super::Rule;
 use crate::backward::Backward;
@@ -45,6 +46,11 @@ pub(crate) fn apply_grad<R: Scalar>(activation: Activation, x: &[R], dy: &[R], d
 
 impl<R: Scalar> Rule<R> for Activation {
     fn forward(&self, cx: &mut Forward<'_, R>) -> Result<Vec<Data<R>>, Error> {
+        if *self == Activation::Relu {
+            let mut y = cx.owned(0)?;
+            kernels::rectify(y.data_mut());
+            return Ok(vec![y.into()]);
+        }
         let x = cx.float(0)?;
         let mut y = cx.pool.tensor(x.shape().to_vec());
         apply(*self, x.data(), y.data_mut());
@@ -52,13 +58,23 @@ impl<R: Scalar> Rule<R> for Activation {
     }
 
     fn backward(&self, cx: &mut Backward<'_, R>) -> Result<(), Error> {
-        let (x, dy) = (cx.input(0)?, cx.grad(0)?);
+        let mut dy = cx.grad(0)?;
+        if *self == Activation::Relu {
+            kernels::rectify_grad(cx.output(0)?.data(), dy.data_mut());
+            cx.add_grad(0, dy);
+            return Ok(());
+        }
+        let x = cx.input(0)?;
         cx.input_grad(0, x.shape(), |dx, write| apply_grad(*self, x.data(), dy.data(), dx, write));
         cx.recycle(dy);
         Ok(())
     }
 
     fn keeps_input(&self, _input: usize) -> bool {
-        true
+        *self != Activation::Relu
+    }
+
+    fn keeps_outputs(&self) -> bool {
+        *self == Activation::Relu
     }
 }

@@ -144,7 +144,7 @@ mod avx512 {
     use super::{LANES, Packed};
 
     /// # Safety
-    /// AVX-512 F, and all that [`super::f32_tile`] checks.
+    /// AVX-512 F, DQ and VL, and all that [`super::f32_tile`] checks.
     #[inline(always)]
     unsafe fn sums<const M: usize, const N: usize>(a: &[f32], b: Packed<'_, f32>, out: &mut [f32], stride: usize) {
         // SAFETY: the caller's promise.
@@ -175,7 +175,7 @@ mod avx512 {
 
     /// # Safety
     /// As [`sums`].
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
     pub(super) unsafe fn tile(panel: usize, a: &[f32], b: Packed<'_, f32>, out: &mut [f32], stride: usize) {
         macro_rules! sizes {
             ($($m:literal: $($n:literal)*),*) => {
@@ -193,7 +193,7 @@ mod avx512 {
     }
 
     /// # Safety
-    /// AVX-512 F, and all that [`super::f32_dots`] checks.
+    /// AVX-512 F, DQ and VL, and all that [`super::f32_dots`] checks.
     #[inline(always)]
     unsafe fn dot_sums<const M: usize, const N: usize>(
         dy: &[f32],
@@ -225,7 +225,7 @@ mod avx512 {
 
     /// # Safety
     /// As [`dot_sums`].
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
     pub(super) unsafe fn dots(
         dy: &[f32],
         dy_stride: usize,

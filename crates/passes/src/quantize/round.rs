@@ -25,8 +25,9 @@ use graph::{Encoded, Model, Patch, WeightId};
 use kernels::encode::encode_rows;
 use std::sync::Arc;
 
-/// The patch that gives a weight another encoding; empty where it has it already.
-pub fn apply(model: &Model, weight: WeightId, encoding: Encoding) -> Patch {
+/// The patch that gives a weight another encoding; empty where it has it already. `importance` has a number for each
+/// column of the weight.
+pub fn apply(model: &Model, weight: WeightId, encoding: Encoding, importance: Option<&[f32]>) -> Patch {
     let inner = model.weights.get(weight).clone();
     if inner.encoding == encoding {
         return Patch::default();
@@ -35,7 +36,7 @@ pub fn apply(model: &Model, weight: WeightId, encoding: Encoding) -> Patch {
         Encoding::Packed(packed) if packed.shares_range() => model.weights.fused(&inner).into_iter().cloned().collect(),
         _ => Vec::new(),
     };
-    let encoded = Encoded::new(inner, encoding, None, encode).fused_with(fused);
+    let encoded = Encoded::new(inner, encoding, importance.map(<[f32]>::to_vec), encode).fused_with(fused);
     Patch::default().encode(model, weight, encoding, Arc::new(encoded))
 }
 
@@ -84,7 +85,7 @@ mod tests {
 
     fn rounded(data: &[f32], encoding: Encoding) -> Model {
         let mut model = model(data);
-        let patch = apply(&model, WeightId(0), encoding);
+        let patch = apply(&model, WeightId(0), encoding, None);
         model.apply(patch).unwrap();
         model
     }
@@ -112,7 +113,7 @@ mod tests {
         }
         let mut model = Model { body: Body::Unknown { reason: "a test".into() }, weights };
         let nvfp4 = Encoding::Packed(codec::Packed::Nvfp4);
-        let patch = (0..3).fold(Patch::default(), |patch, id| patch.and(apply(&model, WeightId(id), nvfp4)));
+        let patch = (0..3).fold(Patch::default(), |patch, id| patch.and(apply(&model, WeightId(id), nvfp4, None)));
         model.apply(patch).unwrap();
         let specs = nvfp4.parts(1, WIDTH).unwrap();
         let global = specs.iter().position(|s| s.suffix == "weight_global_scale").unwrap();
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn the_same_encoding_is_no_change() {
         let model = model(&[0.5; WIDTH]);
-        assert!(apply(&model, WeightId(0), Encoding::Plain(Dtype::F32)).is_empty());
+        assert!(apply(&model, WeightId(0), Encoding::Plain(Dtype::F32), None).is_empty());
     }
 
     #[test]
