@@ -203,6 +203,9 @@ pub struct Compress {
     pub text: Text,
     #[command(flatten)]
     pub gates: Gates,
+    /// How much each input column matters, as `tinier imatrix` or llama-imatrix found: encodings keep what matters
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub imatrix: Option<PathBuf>,
     /// Replace an artifact that is already there
     #[arg(long)]
     pub force: bool,

@@ -8,6 +8,7 @@ use ::plan::{Bytes, Comparison, Container, Journal, Plan};
 use anyhow::{Result, anyhow};
 use engine::{EngineError, Outcome};
 use formats::atomic::{WriteError, write_file};
+use formats::imatrix::Imatrix;
 use report::Report;
 use report::text::seconds;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,13 @@ pub fn run(args: Compress, common: &Common) -> Result<()> {
     let text = source::text(proof.text.as_deref().map(Path::new), &imported, common, &bar)?;
     *asked.proof() = proof;
     let calibration = source::calibration(asked.calibration(), &imported)?;
-    let options =
-        engine::Options { replace: args.force, calibration: calibration.as_ref(), ..options(common, text.as_ref()) };
+    let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
+    let options = engine::Options {
+        replace: args.force,
+        calibration: calibration.as_ref(),
+        imatrix: imatrix.as_ref(),
+        ..options(common, text.as_ref())
+    };
     let plan = asked.resolve(&imported, &options)?;
     let out = args.output.clone().unwrap_or_else(|| default_output(&source::name_of(&imported), &plan));
     if !common.json {
