@@ -30,7 +30,7 @@ pub enum LaneError {
 }
 
 /// Tokens that run together.
-const BATCH_TOKENS: usize = 2048;
+const BATCH_TOKENS: usize = 1024;
 
 /// See the module.
 pub struct Lane {
