@@ -1,5 +1,6 @@
 //! Calibration: choosing text, and statistics of what flows through a model while it runs over it.
 
+pub mod data;
 mod inputs;
 mod lane;
 
