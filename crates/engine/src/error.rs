@@ -2,6 +2,7 @@
 
 use crate::contract::ContractError;
 use crate::importance::ImportanceError;
+use calib::LaneError;
 use calib::data::DataError;
 use eval::EvalError;
 use export::ExportError;
@@ -34,6 +35,8 @@ pub enum EngineError {
     Importance(#[from] ImportanceError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Lane(#[from] LaneError),
     #[error("{}: line {line} is no JSON object with a text `{field}`; name the field with --field", path.display())]
     Line { path: PathBuf, line: usize, field: String },
     #[error("windows of {length} tokens are asked for, the model was made for {context}; ask for shorter ones")]

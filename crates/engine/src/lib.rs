@@ -30,7 +30,7 @@ pub use choosing::Texts;
 pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use error::EngineError;
-pub use importance::{Importance, ImportanceError, importance};
+pub use importance::{Importance, ImportanceError, gather_imatrix, importance};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;
 pub use sampled::sampled_text;

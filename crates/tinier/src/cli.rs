@@ -56,6 +56,8 @@ pub enum Command {
     Compress(Compress),
     /// Choose the text that a model is calibrated on
     CalibrateData(CalibrateData),
+    /// Find how much each input column of a model's matrices matters, as llama-imatrix does
+    Imatrix(ImatrixArgs),
     /// Measure perplexity, divergence from another model, or latency
     Eval(Eval),
     /// Check an artifact: structure always, quality where its source is given
@@ -250,6 +252,28 @@ pub struct CalibrateData {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub compare_seeds: u64,
     /// Replace a selection that is already there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ImatrixArgs {
+    /// Hugging Face folder, GGUF file, or a model id such as Qwen/Qwen3-0.6B
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: String,
+    /// Text to run, or what `calibrate-data` chose; may be given more than once
+    #[arg(long, required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text: Vec<PathBuf>,
+    /// Windows of the text [default: 128]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Tokens of such a window [default: 512, or the model's own if shorter]
+    #[arg(long, value_name = "N")]
+    pub length: Option<usize>,
+    /// Where it goes; a name that ends in .dat gets the older layout
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// Replace a file that is already there
     #[arg(long)]
     pub force: bool,
 }

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(args, &common),
         Command::CalibrateData(args) => commands::calibrate_data::run(args, &common),
         Command::Compress(args) => commands::compress::run(args, &common),
+        Command::Imatrix(args) => commands::imatrix::run(args, &common),
         Command::Eval(args) => commands::eval::run(args, &common),
         Command::Verify(args) => commands::verify::run(args, &common),
         Command::Run(args) => commands::run::run(args, &common),
