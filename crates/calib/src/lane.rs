@@ -110,9 +110,14 @@ impl Lane {
 
     /// Runs nodes on every batch; what comes out waits in place of what went in. Ends the block.
     pub fn advance(&mut self, range: Range<usize>) -> Result<(), LaneError> {
+        self.advance_seeing(range, &mut |_| ())
+    }
+
+    /// [`Lane::advance`] that shows the inputs of nodes to `tap`.
+    pub fn advance_seeing(&mut self, range: Range<usize>, tap: &mut dyn FnMut(Tap<'_>)) -> Result<(), LaneError> {
         for waiting in &mut self.waiting {
             let values = waiting.take()?;
-            let out = self.executor.run_range_holding(range.clone(), values, None)?;
+            let out = self.executor.run_range_holding(range.clone(), values, Some(&mut *tap))?;
             waiting.put(out)?;
         }
         self.end_block();

@@ -232,7 +232,7 @@ fn first_notes(imported: &Imported, plan: &Plan) -> Vec<Note> {
     };
     let unknown = match &imported.model.body {
         Body::Unknown { reason } => Some(format!("{reason}: weights were taken by name and shape, nothing was run")),
-        Body::Decoder { .. } => None,
+        Body::Decoder { .. } | Body::Network { .. } => None,
     };
     let general = imported.notes.iter().cloned().chain(unknown).map(|what| Note { weight: None, what });
     general.chain(plan.tensors.iter().filter_map(fallback)).collect()

@@ -7,6 +7,7 @@
 mod calibrate;
 mod calibration;
 mod checkpoint;
+mod choosing;
 mod compress;
 mod contract;
 mod error;
@@ -18,18 +19,22 @@ mod quality;
 mod quantize;
 mod sampled;
 mod staging;
+mod texts;
 pub mod training;
 mod verify;
 
+pub use calib::data;
 pub use calibrate::calibrate;
 pub use calibration::Calibration;
+pub use choosing::Texts;
 pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use error::EngineError;
-pub use importance::{Importance, ImportanceError, importance};
+pub use importance::{Importance, ImportanceError, gather_imatrix, importance};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;
 pub use sampled::sampled_text;
+pub use texts::{TextFile, read_texts};
 pub use verify::{Verification, verify};
 
 use ::plan::Bytes;
