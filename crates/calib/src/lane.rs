@@ -32,11 +32,15 @@ pub enum LaneError {
 /// Tokens that run together.
 const BATCH_TOKENS: usize = 1024;
 
+/// Windows of a length that run together.
+pub fn windows_together(length: usize) -> usize {
+    (BATCH_TOKENS / length.max(1)).max(1)
+}
+
 /// See the module.
 pub struct Lane {
     executor: Executor<f32>,
     waiting: Vec<Waiting>,
-    batch_tokens: usize,
 }
 
 /// The values of a batch between two runs.
@@ -59,24 +63,19 @@ impl Lane {
         let length = check(windows, vocab)?;
         let options = exec::Options { residency: Residency::Block, ..exec::Options::default() };
         let mut executor = Executor::new(graph, weights, options)?;
-        let together = (BATCH_TOKENS / length).max(1);
+        let together = windows_together(length);
         let start = |batch: &[Vec<u32>]| {
             let here = executor.start(&Tensor::ids(batch.len(), batch.concat())?)?;
             let file = spill.map(tempfile::tempfile_in).transpose()?;
             Ok(Waiting { here, file, filed: Vec::new() })
         };
         let waiting = windows.chunks(together).map(start).collect::<Result<_, LaneError>>()?;
-        Ok(Lane { executor, waiting, batch_tokens: together * length })
+        Ok(Lane { executor, waiting })
     }
 
     /// How many batches there are.
     pub fn batches(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// Tokens of the largest batch.
-    pub fn batch_tokens(&self) -> usize {
-        self.batch_tokens
     }
 
     /// What runs.

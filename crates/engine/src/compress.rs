@@ -44,6 +44,7 @@ fn setting<'a>(imported: &Imported, recipe: &Recipe, options: &Options<'_>, cost
         proof_tokens: options.text.map_or(0, |t| t.text.len() / 4).min(limit),
         context: imported.model.decoder().map_or(1, |config| crate::quality::context(&recipe.proof, config)),
         resident: crate::quality::resident(options.max_memory),
+        learning: options.calibration.map(|c| c.learning(&imported.model, options)),
         costs,
     }
 }

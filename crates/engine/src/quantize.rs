@@ -41,8 +41,8 @@ pub(crate) fn quantize(
     }
     let calibration = options.calibration.ok_or(EngineError::NoCalibration { method: jobs[0].method })?;
     let checkpoint = Checkpoint::open(out, &hash(imported, plan, calibration), options.replace)?;
-    let spill = options.max_memory.is_some().then(|| checkpoint.folder().to_owned());
-    let settings = sequential::Options { spill: spill.as_deref(), limit: options.statistics(), drift: true };
+    let spill = calibration.learning(&imported.model, options).spill.then(|| checkpoint.folder());
+    let settings = sequential::Options { spill, limit: options.statistics(), drift: true };
     let walk = Sequential::new(&imported.model, model, &calibration.windows, settings)?;
     let mut run = Walk { walk, source: &imported.model, jobs: &jobs, checkpoint: &checkpoint, notes: importance.notes };
     run.all(progress)?;
