@@ -81,6 +81,17 @@ pub enum EngineError {
     Reopen { artifact: PathBuf, source: ImportError },
     #[error("the artifact misses its bounds: {}; it was kept as `{}`", list(violations), rejected.display())]
     Gates { rejected: PathBuf, violations: Vec<Violation>, journal: Box<Journal> },
+    #[error(
+        "weight `{weight}` ({from}) cannot be repacked without changing its numbers: {source}; `tinier compress` \
+         quantizes it anew"
+    )]
+    Inexact { weight: String, from: codec::Encoding, source: codec::packed::RepackError },
+    #[error(
+        "{count} weights (`{weight}`, …) were quantized in the order of activations (act-order), so their groups are \
+         scattered over the columns, which the other container cannot say; `tinier compress` quantizes them anew, \
+         --to safetensors gives their numbers"
+    )]
+    Scattered { weight: String, count: usize },
     #[error("cannot start {threads} threads")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
 }

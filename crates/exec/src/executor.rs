@@ -277,10 +277,9 @@ impl<R: Scalar> Executor<R> {
         Ok(values)
     }
 
-    /// Lets weights go that do not stay, and buffers.
+    /// Lets weights go that do not stay.
     pub fn end_block(&mut self) {
         self.weights.end_block();
-        self.pool.clear();
     }
 
     /// The ids as the value that the graph starts from.

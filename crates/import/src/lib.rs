@@ -21,8 +21,10 @@ mod keys;
 mod load;
 mod names;
 mod rope;
+pub mod running;
 mod stored;
 pub mod tokenizer;
+mod transposed;
 
 pub use arch::Arch;
 pub use decoder::{build, places};
@@ -66,6 +68,8 @@ pub struct Imported {
     pub files: Vec<PathBuf>,
     /// Files beside the weights that an artifact should carry over: tokenizer, generation settings, licence, ….
     pub extras: Vec<PathBuf>,
+    /// Weights given as numbers although the files hold them packed: their groups are scattered over the columns.
+    pub scattered: Vec<String>,
     /// What a user should know: tensors left out, limits of what is run.
     pub notes: Vec<String>,
 }

@@ -58,6 +58,8 @@ pub enum Command {
     CalibrateData(CalibrateData),
     /// Find how much each input column of a model's matrices matters, as llama-imatrix does
     Imatrix(ImatrixArgs),
+    /// Repack a quantized model into another container without changing a number
+    Convert(Convert),
     /// Measure perplexity, divergence from another model, or latency
     Eval(Eval),
     /// Check an artifact: structure always, quality where its source is given
@@ -113,7 +115,7 @@ pub struct Goal {
     /// A plan that `tinier plan --output` wrote, perhaps edited
     #[arg(long, group = "goal", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub plan: Option<PathBuf>,
-    /// gguf, compressed-tensors or safetensors [default: the mix's own]
+    /// gguf, compressed-tensors, gptq, gptq-v2, awq or safetensors [default: the mix's own]
     #[arg(long, value_name = "FORMAT", value_parser = container)]
     pub format: Option<Container>,
     /// Split the artifact into files of at most this size
@@ -122,12 +124,16 @@ pub struct Goal {
 }
 
 fn container(word: &str) -> Result<Container, String> {
-    match word {
-        "gguf" => Ok(Container::Gguf),
-        "compressed-tensors" => Ok(Container::CompressedTensors),
-        "safetensors" => Ok(Container::Safetensors),
-        _ => Err("expected gguf, compressed-tensors or safetensors".into()),
-    }
+    const ALL: [Container; 6] = [
+        Container::Gguf,
+        Container::CompressedTensors,
+        Container::Gptq,
+        Container::GptqV2,
+        Container::Awq,
+        Container::Safetensors,
+    ];
+    let names = || ALL.map(|c| c.to_string()).join(", ");
+    ALL.into_iter().find(|c| c.to_string() == word).ok_or_else(|| format!("expected one of {}", names()))
 }
 
 /// What the codes of weights are chosen by.
@@ -252,6 +258,22 @@ pub struct CalibrateData {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub compare_seeds: u64,
     /// Replace a selection that is already there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// Hugging Face folder (compressed-tensors, GPTQ, AWQ, plain) or GGUF file
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: String,
+    /// Where the artifact goes
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub output: PathBuf,
+    /// gguf, compressed-tensors, gptq, gptq-v2, awq or safetensors
+    #[arg(long, value_name = "FORMAT", value_parser = container)]
+    pub to: Container,
+    /// Replace what is already there
     #[arg(long)]
     pub force: bool,
 }

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::CalibrateData(args) => commands::calibrate_data::run(args, &common),
         Command::Compress(args) => commands::compress::run(args, &common),
         Command::Imatrix(args) => commands::imatrix::run(args, &common),
+        Command::Convert(args) => commands::convert::run(args, &common),
         Command::Eval(args) => commands::eval::run(args, &common),
         Command::Verify(args) => commands::verify::run(args, &common),
         Command::Run(args) => commands::run::run(args, &common),

@@ -42,6 +42,7 @@ pub(crate) fn open(path: &Path) -> Result<Imported, ImportError> {
         metadata: Some(tensors.all.metadata().clone()),
         files: tensors.all.files().iter().map(|f| f.path().to_owned()).collect(),
         extras: vec![],
+        scattered: vec![],
         notes,
     })
 }

@@ -3,6 +3,7 @@
 pub mod calibrate_data;
 pub mod completions;
 pub mod compress;
+pub mod convert;
 pub mod eval;
 pub mod imatrix;
 pub mod inspect;
