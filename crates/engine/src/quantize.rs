@@ -84,43 +84,41 @@ impl Walk<'_> {
     fn all(&mut self, progress: &dyn Progress) -> Result<(), EngineError> {
         let segments = self.walk.segments();
         progress.begin("calibrate and quantize", self.jobs.len() as u64, Unit::Weights);
-        let done = segments.iter().enumerate().try_for_each(|(n, segment)| {
-            self.segment(n, segment, progress)?;
-            // Nothing reads what the last one makes.
-            if n + 1 < segments.len() { Ok(self.walk.advance(segment.clone())?) } else { Ok(()) }
-        });
+        let mut each = segments.into_iter().enumerate();
+        let done = each.try_for_each(|(n, segment)| self.segment(n, segment, progress));
         progress.end();
         done
     }
 
-    /// Does a run of nodes, or takes it from the checkpoint.
-    fn segment(&mut self, n: usize, segment: &Range<usize>, progress: &dyn Progress) -> Result<(), EngineError> {
-        let jobs = self.jobs_of(segment);
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        if self.load(n)?.is_none() {
-            let mut solved: Vec<(Record, Vec<Part>)> = Vec::new();
-            let source = self.source;
-            self.walk.quantize(segment, &jobs, &mut |weight: Solved| {
-                let of = source.weights.get(weight.job.weight);
-                solved.push((Record::of(&of.name, &weight), weight.parts.clone()));
-                progress.advance(1);
-                Ok::<Arc<dyn Source>, EngineError>(Arc::new(Buffer::new(&of.name[..], of.rows(), weight.parts)))
-            })?;
-            self.checkpoint.save(n, &solved)?;
-        } else {
+    /// Does a run of nodes, or takes it from the checkpoint, and goes on behind it.
+    fn segment(&mut self, n: usize, segment: Range<usize>, progress: &dyn Progress) -> Result<(), EngineError> {
+        let jobs = self.jobs_of(&segment);
+        if let Some(kept) = self.load(n)? {
+            self.install(kept, &jobs)?;
             progress.advance(jobs.len() as u64);
+            return Ok(self.walk.advance(segment)?);
         }
+        let mut solved: Vec<(Record, Vec<Part>)> = Vec::new();
+        let source = self.source;
+        self.walk.quantize(&segment, &jobs, &mut |weight: Solved| {
+            let of = source.weights.get(weight.job.weight);
+            solved.push((Record::of(&of.name, &weight), weight.parts.clone()));
+            progress.advance(1);
+            Ok::<Arc<dyn Source>, EngineError>(Arc::new(Buffer::new(&of.name[..], of.rows(), weight.parts)))
+        })?;
+        self.checkpoint.save(n, &solved)?;
         let kept = self.load(n)?.unwrap_or_default();
+        self.install(kept, &jobs)
+    }
+
+    /// Puts weights of the checkpoint in place.
+    fn install(&mut self, kept: Vec<Kept>, jobs: &[Job]) -> Result<(), EngineError> {
         for Kept { record, source } in kept {
             let notes = record.notes.iter().map(|what| Note { weight: Some(record.name.clone()), what: what.clone() });
             self.notes.extend(notes);
+            let stray = format!("stray weight `{}`", record.name);
+            let stray = || EngineError::Checkpoint { path: self.checkpoint.folder().into(), why: stray };
             let job = jobs.iter().find(|job| self.source.weights.get(job.weight).name == record.name);
-            let stray = || EngineError::Checkpoint {
-                path: self.checkpoint.folder().into(),
-                why: format!("stray weight `{}`", record.name),
-            };
             self.walk.install(job.ok_or_else(stray)?, source)?;
         }
         Ok(())

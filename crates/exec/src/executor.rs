@@ -277,9 +277,10 @@ impl<R: Scalar> Executor<R> {
         Ok(values)
     }
 
-    /// Lets weights go that do not stay.
+    /// Lets weights go that do not stay, and buffers.
     pub fn end_block(&mut self) {
         self.weights.end_block();
+        self.pool.clear();
     }
 
     /// The ids as the value that the graph starts from.
