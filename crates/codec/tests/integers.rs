@@ -1,8 +1,6 @@
 //! Integer weights between layouts: the same numbers, or an error that says which are in the way.
 
-use codec::packed::{
-    Bits, Granularity, Integers, Packed, RepackError, ScaleType, Transposed, TransposedError, ZeroPoints,
-};
+use codec::packed::{Bits, Integers, RepackError, ScaleType, Transposed, TransposedError, ZeroPoints};
 use codec::{Dtype, Encoding, Matrix, Part};
 use safetensors::SafeTensors;
 
@@ -179,15 +177,4 @@ fn transposed_layouts_refuse_what_they_cannot_say() {
     }
     let eight = open("int8-g32-f16", &encoded("int8-g32-f16")).unwrap();
     assert!(matches!(Transposed::Awq.write(&eight, ScaleType::F16), Err(TransposedError::Code { .. })));
-}
-
-#[test]
-fn the_widest_common_group_is_found() {
-    let (a, b) = ("int4-g64-f16", "int4-g128-f16");
-    let (a, b) = (open(a, &encoded(a)).unwrap(), open(b, &encoded(b)).unwrap());
-    let four = Bits::new(4).unwrap();
-    let found = codec::packed::common_group(four, true, &[&a, &b]).unwrap();
-    assert_eq!(found.granularity(), Granularity::group(64).unwrap());
-    assert!(matches!(found, Packed::Int { symmetric: true, .. }));
-    assert_eq!(codec::packed::common_group(Bits::new(3).unwrap(), true, &[&a]), None);
 }
