@@ -98,7 +98,7 @@ fn what_does_not_fit_is_named() {
     assert!(matches!(error, RepackError::Scales { row: 0, start: 0, end: 64, .. }), "{error}");
     assert!(matches!(ints.write(encoding("int4-g48-asym")), Err(RepackError::Codec(_))));
     assert!(matches!(ints.write(encoding("q4_K")), Err(RepackError::NotIntegers { .. })));
-    let mut wide = open("int4-g128-f32", &encoded("int4-g128-f32")).unwrap();
+    let mut wide = open("int4-g128", &encoded("int4-g128")).unwrap();
     wide.scale[1] = 1e-9;
     let error = wide.write(encoding("q4_0")).unwrap_err();
     assert!(error.to_string().contains("the scale 1e-9 of row 1, column 0 is not a number of type F16"), "{error}");
