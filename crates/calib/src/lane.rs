@@ -6,9 +6,10 @@
 use exec::{Data, Executor, Residency, Tap, Tensor, Values};
 use graph::{Graph, ValueId, WeightStore};
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Why calibration text could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -24,16 +25,22 @@ pub enum LaneError {
     Ragged { expected: usize, got: usize },
     #[error("there is no calibration text")]
     Empty,
+    #[error("value {id} was asked for where it does not wait for any node")]
+    NotWaiting { id: usize },
 }
 
 /// Tokens that run together.
-const BATCH_TOKENS: usize = 2048;
+const BATCH_TOKENS: usize = 1024;
+
+/// Windows of a length that run together.
+pub fn windows_together(length: usize) -> usize {
+    (BATCH_TOKENS / length.max(1)).max(1)
+}
 
 /// See the module.
 pub struct Lane {
     executor: Executor<f32>,
     waiting: Vec<Waiting>,
-    batch_tokens: usize,
 }
 
 /// The values of a batch between two runs.
@@ -56,24 +63,19 @@ impl Lane {
         let length = check(windows, vocab)?;
         let options = exec::Options { residency: Residency::Block, ..exec::Options::default() };
         let mut executor = Executor::new(graph, weights, options)?;
-        let together = (BATCH_TOKENS / length).max(1);
+        let together = windows_together(length);
         let start = |batch: &[Vec<u32>]| {
             let here = executor.start(&Tensor::ids(batch.len(), batch.concat())?)?;
             let file = spill.map(tempfile::tempfile_in).transpose()?;
             Ok(Waiting { here, file, filed: Vec::new() })
         };
         let waiting = windows.chunks(together).map(start).collect::<Result<_, LaneError>>()?;
-        Ok(Lane { executor, waiting, batch_tokens: together * length })
+        Ok(Lane { executor, waiting })
     }
 
     /// How many batches there are.
     pub fn batches(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// Tokens of the largest batch.
-    pub fn batch_tokens(&self) -> usize {
-        self.batch_tokens
     }
 
     /// What runs.
@@ -84,6 +86,16 @@ impl Lane {
     /// The values of a batch that wait for the next run.
     pub fn values(&mut self, batch: usize) -> Result<Values<f32>, LaneError> {
         self.waiting[batch].get()
+    }
+
+    /// The numbers of one value of a batch that wait for the next run.
+    pub fn value(&mut self, batch: usize, id: ValueId) -> Result<Arc<Tensor>, LaneError> {
+        let waiting = &mut self.waiting[batch];
+        let value = match waiting.here.get(&id) {
+            Some(data) => data.float().cloned(),
+            None => waiting.read(id)?.map(Arc::new),
+        };
+        value.ok_or(LaneError::NotWaiting { id: id.0 })
     }
 
     /// Runs nodes on a batch, showing their inputs to `tap`, and forgets what comes out. Weights stay until
@@ -97,9 +109,14 @@ impl Lane {
 
     /// Runs nodes on every batch; what comes out waits in place of what went in. Ends the block.
     pub fn advance(&mut self, range: Range<usize>) -> Result<(), LaneError> {
+        self.advance_seeing(range, &mut |_| ())
+    }
+
+    /// [`Lane::advance`] that shows the inputs of nodes to `tap`.
+    pub fn advance_seeing(&mut self, range: Range<usize>, tap: &mut dyn FnMut(Tap<'_>)) -> Result<(), LaneError> {
         for waiting in &mut self.waiting {
             let values = waiting.take()?;
-            let out = self.executor.run_range_holding(range.clone(), values, None)?;
+            let out = self.executor.run_range_holding(range.clone(), values, Some(&mut *tap))?;
             waiting.put(out)?;
         }
         self.end_block();
@@ -120,14 +137,23 @@ impl Lane {
 impl Waiting {
     fn get(&mut self) -> Result<Values<f32>, LaneError> {
         let mut values = self.here.clone();
-        let Some(file) = self.file.as_mut().filter(|_| !self.filed.is_empty()) else { return Ok(values) };
-        file.rewind()?;
-        for (id, shape) in &self.filed {
-            let mut numbers = vec![0f32; shape.iter().product()];
-            file.read_exact(bytemuck::cast_slice_mut(&mut numbers))?;
-            values.insert(*id, Tensor::new(shape.clone(), numbers)?.into());
+        for id in self.filed.iter().map(|(id, _)| *id).collect::<Vec<_>>() {
+            values.extend(self.read(id)?.map(|tensor| (id, tensor.into())));
         }
         Ok(values)
+    }
+
+    /// Reads a value that waits in the file.
+    fn read(&mut self, id: ValueId) -> Result<Option<Tensor>, LaneError> {
+        let elements = |shape: &[usize]| shape.iter().product::<usize>();
+        let Some(at) = self.filed.iter().position(|(filed, _)| *filed == id) else { return Ok(None) };
+        let Some(file) = &mut self.file else { return Ok(None) };
+        let before: usize = self.filed[..at].iter().map(|(_, shape)| elements(shape)).sum();
+        let shape = self.filed[at].1.clone();
+        let mut numbers = vec![0f32; elements(&shape)];
+        file.seek(SeekFrom::Start(before as u64 * 4))?;
+        file.read_exact(bytemuck::cast_slice_mut(&mut numbers))?;
+        Ok(Some(Tensor::new(shape, numbers)?))
     }
 
     fn take(&mut self) -> Result<Values<f32>, LaneError> {

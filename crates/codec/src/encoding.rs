@@ -177,7 +177,7 @@ impl Encoding {
         }
     }
 
-    fn check_lengths<'a>(
+    pub(crate) fn check_lengths<'a>(
         &self,
         rows: usize,
         cols: usize,

@@ -1,8 +1,9 @@
 //! Calibration text: what methods learn from that choose codes by what flows through a model.
 
-use crate::{EngineError, Text};
+use crate::{EngineError, Options, Text};
+use graph::Model;
 use import::Imported;
-use plan::CalibrationSpec;
+use plan::{CalibrationSpec, Learning};
 
 /// Windows of text, as ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Calibration {
 const SAMPLES: usize = 128;
 /// Tokens of a window where a recipe does not say, and the model was made for more.
 const LENGTH: usize = 512;
+/// Bytes of values between blocks that may wait in memory; more wait in files.
+const WAITING: u64 = 320 << 20;
 
 impl Calibration {
     /// Windows at even distances over texts, laid one after the other. Fails where they hold too few.
@@ -41,5 +44,14 @@ impl Calibration {
             bos.into_iter().chain(ids[first..first + body].iter().copied()).collect()
         };
         Ok(Calibration { name, windows: (0..samples).map(window).collect() })
+    }
+
+    /// What a planner needs to know of it.
+    pub(crate) fn learning(&self, model: &Model, options: &Options<'_>) -> Learning {
+        let length = self.windows.first().map_or(0, Vec::len);
+        let together = calib::windows_together(length).min(self.windows.len());
+        let (tokens, batch) = ((length * self.windows.len()) as u64, (length * together) as u64);
+        let may_wait = options.max_memory.map_or(WAITING, |limit| (limit.0 / 8).min(WAITING));
+        Learning { tokens, batch, spill: plan::waiting_bytes(model, tokens) > may_wait }
     }
 }

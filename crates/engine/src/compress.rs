@@ -4,7 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::staging::Staging;
 use crate::{EngineError, Options, Progress, Unit, pool, proof, provenance};
 use codec::Encoding;
-use graph::{Body, Model};
+use graph::{Body, Model, WeightId};
 use import::Imported;
 use import::tokenizer::Tokenizer;
 use plan::preset::{Facts, Mix, Preset};
@@ -44,6 +44,7 @@ fn setting<'a>(imported: &Imported, recipe: &Recipe, options: &Options<'_>, cost
         proof_tokens: options.text.map_or(0, |t| t.text.len() / 4).min(limit),
         context: imported.model.decoder().map_or(1, |config| crate::quality::context(&recipe.proof, config)),
         resident: crate::quality::resident(options.max_memory),
+        learning: options.calibration.map(|c| c.learning(&imported.model, options)),
         costs,
     }
 }
@@ -189,14 +190,11 @@ impl<'a> Run<'a> {
                 };
                 export::gguf::write(model, &self.tokenizer, &path, options, &progress)?
             }
-            Container::CompressedTensors | Container::Safetensors => {
-                let encoded = Imported { model: model.clone(), ..self.imported.clone() };
-                export::compressed_tensors::write(
-                    &encoded,
-                    &path,
-                    split.unwrap_or(export::compressed_tensors::MAX_SHARD),
-                    &progress,
-                )?
+            folder => {
+                let mut encoded = Imported { model: model.clone(), ..self.imported.clone() };
+                quantize_inputs(self.plan, &mut encoded.model);
+                let max_shard = split.unwrap_or(export::compressed_tensors::MAX_SHARD);
+                crate::convert::write_folder(&encoded, folder, &path, max_shard, &progress)?
             }
         };
         Ok(written)
@@ -207,6 +205,17 @@ impl<'a> Run<'a> {
         let planned: Vec<Encoding> = self.plan.tensors.iter().map(|t| t.to).collect();
         let artifact = self.staging.written()?;
         proof::prove(&source, &artifact, Some(&planned), &self.plan.recipe.proof, self.options, self.progress)
+    }
+}
+
+/// Says how inputs are quantized when the model runs, where the preset does and calibration has not.
+fn quantize_inputs(plan: &Plan, model: &mut Model) {
+    let Ok(Preset::Pack(pack)) = plan.mix.parse() else { return };
+    let Some(input) = pack.input() else { return };
+    let packed = model.weights.iter().filter(|(_, w)| matches!(w.encoding, Encoding::Packed(_)));
+    let ids: Vec<WeightId> = packed.map(|(id, _)| id).collect();
+    for id in ids {
+        model.weights.run.inputs.entry(id).or_insert(input);
     }
 }
 
@@ -237,7 +246,7 @@ fn first_notes(imported: &Imported, plan: &Plan) -> Vec<Note> {
     };
     let unknown = match &imported.model.body {
         Body::Unknown { reason } => Some(format!("{reason}: weights were taken by name and shape, nothing was run")),
-        Body::Decoder { .. } => None,
+        Body::Decoder { .. } | Body::Network { .. } => None,
     };
     let general = imported.notes.iter().cloned().chain(unknown).map(|what| Note { weight: None, what });
     general.chain(plan.tensors.iter().filter_map(fallback)).collect()

@@ -2,6 +2,8 @@
 //! encoding, every block and scale one that an encoder could have written. On the way, each weight is compared with
 //! its source: `‖Q − W‖ / ‖W‖`.
 //!
+//! What the loaders of one format expect beyond that is in [`crate::loader`].
+//!
 //! Weights go through one at a time per thread, a stretch of rows at a time where their encodings allow.
 
 use codec::{CodecError, Encoding};
@@ -27,6 +29,26 @@ pub enum ContractError {
     Invalid { weight: String, why: CodecError },
     #[error("weights `{weight}` and `{other}` are joined by servers but have different `{part}`")]
     Fused { weight: String, other: String, part: &'static str },
+    #[error("weights `{weight}` and `{other}` are joined by servers but are {encoding} and {other_encoding}")]
+    FusedEncodings { weight: String, other: String, encoding: String, other_encoding: String },
+    #[error("weight `{weight}` is {encoding}, but loaders expect embeddings and the output head as plain numbers")]
+    NotPlain { weight: String, encoding: String },
+    #[error("module `{module}` is plain, but the config says that it is packed: it is not on the `ignore` list")]
+    NotIgnored { module: String },
+    #[error("module `{module}` is packed, but the config's `ignore` list names it")]
+    Ignored { module: String },
+    #[error("experts of layer {layer} are {encoding} and {other}; loaders expect all alike")]
+    Experts { layer: usize, encoding: String, other: String },
+    #[error("the input of weight `{weight}` has the scale {number}, which is not a positive number")]
+    InputScale { weight: String, number: f32 },
+    #[error("weights `{weight}` and `{other}` share an input but not its scale")]
+    InputScales { weight: String, other: String },
+    #[error("the cache of layer {layer} has no scale, other layers have, or it is not a positive number")]
+    CacheScale { layer: usize },
+    #[error("the groups of weight `{weight}` are scattered over its columns")]
+    Scattered { weight: String },
+    #[error("number {index} of weight `{weight}` was {expected:e} and is {got:e}")]
+    Number { weight: String, index: usize, expected: f32, got: f32 },
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error("its tokenizer turns {what:?} into other ids than the source's; the vocabulary was not carried over")]
@@ -127,6 +149,26 @@ pub(crate) fn check_alone(artifact: &Model, done: &(dyn Fn(u64) + Sync)) -> Resu
 }
 
 impl Pair<'_> {
+    /// Checks that the artifact's numbers are the source's.
+    pub fn same_numbers(&self) -> Result<(), ContractError> {
+        let before = self.source.read()?;
+        let mut different = None;
+        each_stretch(self.artifact, &mut |rows, after| {
+            let first = rows.start * self.source.cols();
+            let pairs = after.iter().zip(before.get(first..).unwrap_or_default());
+            let wrong = |(after, before): (&f32, &f32)| *after != *before - self.shift;
+            let at = pairs.clone().position(wrong);
+            if let (None, Some((got, expected))) = (&different, at.and_then(|at| pairs.clone().nth(at))) {
+                different = Some((first + at.unwrap_or_default(), *expected, *got));
+            }
+            Ok(())
+        })?;
+        let weight = || self.source.name.clone();
+        different.map_or(Ok(()), |(index, expected, got)| {
+            Err(ContractError::Number { weight: weight(), index, expected, got })
+        })
+    }
+
     fn check_encoding(&self, expected: Encoding) -> Result<(), ContractError> {
         if self.artifact.encoding == expected {
             return Ok(());

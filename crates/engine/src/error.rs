@@ -2,6 +2,8 @@
 
 use crate::contract::ContractError;
 use crate::importance::ImportanceError;
+use calib::LaneError;
+use calib::data::DataError;
 use eval::EvalError;
 use export::ExportError;
 use formats::atomic::WriteError;
@@ -31,6 +33,18 @@ pub enum EngineError {
     Eval(#[from] EvalError),
     #[error(transparent)]
     Importance(#[from] ImportanceError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    #[error("{}: line {line} is no JSON object with a text `{field}`; name the field with --field", path.display())]
+    Line { path: PathBuf, line: usize, field: String },
+    #[error("windows of {length} tokens are asked for, the model was made for {context}; ask for shorter ones")]
+    WindowTooLong { length: usize, context: usize },
+    #[error("text cannot be clustered by what the model makes of it: its architecture is unknown; choose by coverage")]
+    CannotCluster,
+    #[error("{}: is no selection of `tinier calibrate-data`: {source}", path.display())]
+    Selection { path: PathBuf, source: serde_json::Error },
     #[error("the model is not sound {when} the pass `{pass}`: {source}")]
     Unsound { pass: &'static str, when: &'static str, source: GraphError },
     #[error("the pass `{pass}` failed: {source}")]
@@ -73,6 +87,17 @@ pub enum EngineError {
     Reopen { artifact: PathBuf, source: ImportError },
     #[error("the artifact misses its bounds: {}; it was kept as `{}`", list(violations), rejected.display())]
     Gates { rejected: PathBuf, violations: Vec<Violation>, journal: Box<Journal> },
+    #[error(
+        "weight `{weight}` ({from}) cannot be repacked without changing its numbers: {source}; `tinier compress` \
+         quantizes it anew"
+    )]
+    Inexact { weight: String, from: codec::Encoding, source: codec::packed::RepackError },
+    #[error(
+        "{count} weights (`{weight}`, …) were quantized in the order of activations (act-order), so their groups are \
+         scattered over the columns, which the other container cannot say; `tinier compress` quantizes them anew, \
+         --to safetensors gives their numbers"
+    )]
+    Scattered { weight: String, count: usize },
     #[error("cannot start {threads} threads")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
 }

@@ -1,6 +1,7 @@
-//! An imatrix file and the weights of a model: which numbers are whose.
+//! An imatrix and the weights of a model: which numbers are whose, and how they are gathered.
 
-use crate::EngineError;
+use crate::{Calibration, EngineError, Progress, Unit};
+use calib::columns;
 use formats::imatrix::{Entry, Imatrix};
 use graph::{Weight, WeightId};
 use import::Imported;
@@ -26,6 +27,10 @@ pub enum ImportanceError {
         "the imatrix is of another model: `{name}` has {sums} columns there, the model's has {experts} × {columns}; make one of this model"
     )]
     Size { name: String, sums: usize, experts: usize, columns: usize },
+    #[error(
+        "column {column} of what `{weight}` is multiplied with is not finite; the model is damaged, or the text is strange to it"
+    )]
+    NotFinite { weight: String, column: usize },
     #[error("an imatrix names tensors as GGUF does, but this model's architecture is unknown, and so are those names")]
     Unknown,
 }
@@ -54,6 +59,46 @@ pub fn importance(imported: &Imported, imatrix: &Imatrix) -> Result<Importance, 
         }
     }
     Ok(found)
+}
+
+/// Gathers an imatrix of a model over calibration text: mean squares of what its matrices inside blocks are multiplied
+/// with, as llama-imatrix does.
+///
+/// # Errors
+/// The model's architecture is unknown; what it makes of the text is not finite.
+pub fn gather_imatrix(
+    imported: &Imported,
+    calibration: &Calibration,
+    progress: &dyn Progress,
+) -> Result<Imatrix, EngineError> {
+    let model = &imported.model;
+    let (Some(arch), Some(graph), Some(config)) = (imported.arch, model.graph(), model.decoder()) else {
+        return Err(ImportanceError::Unknown.into());
+    };
+    progress.begin("gather importance", 0, Unit::Weights);
+    let mut done = |matrices| progress.advance(matrices as u64);
+    let seen = columns(graph, &model.weights, config.vocab, &calibration.windows, &mut done);
+    progress.end();
+    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut seen: Vec<_> = seen?.into_iter().map(|(id, inputs)| (model.weights.get(id), inputs)).collect();
+    seen.sort_by_key(|(weight, _)| weight.place.expert);
+    for (weight, inputs) in seen {
+        let Some(name) = arch.gguf_name(weight.place) else { continue };
+        if let Some(column) = inputs.not_finite() {
+            return Err(ImportanceError::NotFinite { weight: weight.name.clone(), column }.into());
+        }
+        let entry = entries.entry(name).or_insert(Entry { sums: Vec::new(), counts: Vec::new() });
+        let tokens = inputs.tokens();
+        entry.sums.extend(inputs.importance().iter().map(|mean| mean * tokens as f32));
+        entry.counts.push(tokens);
+    }
+    let length = calibration.windows.first().map_or(0, Vec::len) as u32;
+    Ok(Imatrix {
+        entries,
+        datasets: vec![calibration.name.clone()],
+        chunks: calibration.windows.len() as u32,
+        chunk_size: length,
+    })
 }
 
 fn check_names<T>(imatrix: &Imatrix, known: &BTreeMap<String, T>) -> Result<(), ImportanceError> {

@@ -19,7 +19,7 @@ pub(crate) struct Source<'a> {
 }
 
 /// What tokenizers are compared on where there is no other text: letters, digits, white space, other scripts, symbols.
-const SAMPLE: &str = "The quick brown fox, 1234567890 times!\n\n\tdef f(x):  return x**2 \u{2014} na\u{ef}ve \u{4f60}\u{597d} \u{1f600} don't I'll";
+pub(crate) const SAMPLE: &str = "The quick brown fox, 1234567890 times!\n\n\tdef f(x):  return x**2 \u{2014} na\u{ef}ve \u{4f60}\u{597d} \u{1f600} don't I'll";
 /// Characters of an evaluation text that tokenizers are compared on.
 const SAMPLE_CHARS: usize = 20_000;
 
@@ -37,6 +37,7 @@ pub(crate) fn prove(
     let (from, to) = (&source.imported.model, &artifact.model);
     let pairs = contract::pairs(source.target, to).map_err(broken)?;
     contract::check_fused(to).map_err(broken)?;
+    crate::loader::check(&artifact).map_err(broken)?;
     progress.begin("check weights", pairs.len() as u64, Unit::Weights);
     let tensors = contract::check(&pairs, planned, &|done| progress.advance(done));
     progress.end();
@@ -66,7 +67,7 @@ pub(crate) fn artifact_bytes(path: &Path, artifact: &Imported) -> Result<u64, En
 }
 
 /// Both tokenizers must give the same ids for a text, and the same text for these ids.
-fn check_tokenizer(source: &Tokenizer, artifact: &Tokenizer, text: &str) -> Result<(), ContractError> {
+pub(crate) fn check_tokenizer(source: &Tokenizer, artifact: &Tokenizer, text: &str) -> Result<(), ContractError> {
     for what in [SAMPLE, sample(text)] {
         let (expected, got) = (encode(source, what)?, encode(artifact, what)?);
         if expected != got {

@@ -54,10 +54,10 @@ pub(crate) fn quantize(
     };
     let hash = hash(imported, plan, calibration, options.seed);
     let checkpoint = Checkpoint::open(out, &hash, options.replace)?;
-    let spill = options.max_memory.is_some().then(|| checkpoint.folder().to_owned());
-    let settings = sequential::Options { spill: spill.as_deref(), limit: options.statistics(), drift: true, transforms };
+    let spill = calibration.learning(&imported.model, options).spill.then(|| checkpoint.folder());
+    let settings = sequential::Options { spill, limit: options.statistics(), drift: true, transforms };
     let walk = Sequential::new(&target, model, &calibration.windows, settings)?;
-    let mut run = Walk { walk, source: &target, jobs: &jobs, scales: learns.is_some(), checkpoint: &checkpoint, notes };
+    let mut run = Walk { walk, source: &target, jobs: &jobs, checkpoint: &checkpoint, notes };
     run.all(progress)?;
     let (model, notes) = (run.walk.model().clone(), run.notes);
     let target = run.walk.target().clone();
@@ -99,8 +99,6 @@ struct Walk<'a> {
     walk: Sequential<'a>,
     source: &'a Model,
     jobs: &'a [Job],
-    /// Whether a transform may scale channels.
-    scales: bool,
     checkpoint: &'a Checkpoint,
     notes: Vec<Note>,
 }
@@ -109,47 +107,45 @@ impl Walk<'_> {
     fn all(&mut self, progress: &dyn Progress) -> Result<(), EngineError> {
         let segments = self.walk.segments();
         progress.begin("calibrate and quantize", self.jobs.len() as u64, Unit::Weights);
-        let done = segments.iter().enumerate().try_for_each(|(n, segment)| {
-            self.segment(n, segment, progress)?;
-            // Nothing reads what the last one makes.
-            if n + 1 < segments.len() { Ok(self.walk.advance(segment.clone())?) } else { Ok(()) }
-        });
+        let mut each = segments.into_iter().enumerate();
+        let done = each.try_for_each(|(n, segment)| self.segment(n, segment, progress));
         progress.end();
         done
     }
 
-    /// Does a run of nodes, or takes it from the checkpoint.
-    fn segment(&mut self, n: usize, segment: &Range<usize>, progress: &dyn Progress) -> Result<(), EngineError> {
-        let jobs = self.jobs_of(segment);
-        if jobs.is_empty() && !self.scales {
-            return Ok(());
-        }
-        self.refuse(segment, &jobs);
-        let done = self.load(n)?.map(|done| done.scales);
-        let scales = done.clone().map_or_else(|| self.walk.search(segment, &jobs), Ok)?;
-        self.walk.scale(segment, &jobs, &scales)?;
-        if done.is_none() {
-            let mut solved: Vec<(Record, Vec<Part>)> = Vec::new();
-            let source = self.source;
-            self.walk.quantize(segment, &jobs, &mut |weight: Solved| {
-                let of = source.weights.get(weight.job.weight);
-                solved.push((Record::of(&of.name, &weight), weight.parts.clone()));
-                progress.advance(1);
-                Ok::<Arc<dyn Source>, EngineError>(Arc::new(Buffer::new(&of.name[..], of.rows(), weight.parts)))
-            })?;
-            self.checkpoint.save(n, &scales, &solved)?;
-        } else {
+    /// Does a run of nodes, or takes it from the checkpoint, and goes on behind it.
+    fn segment(&mut self, n: usize, segment: Range<usize>, progress: &dyn Progress) -> Result<(), EngineError> {
+        let jobs = self.jobs_of(&segment);
+        self.refuse(&segment, &jobs);
+        if let Some(done) = self.load(n)? {
+            self.walk.scale(&segment, &jobs, &done.scales)?;
+            self.install(done.weights, &jobs)?;
             progress.advance(jobs.len() as u64);
+            return Ok(self.walk.advance(segment)?);
         }
+        let scales = self.walk.search(&segment, &jobs)?;
+        self.walk.scale(&segment, &jobs, &scales)?;
+        let mut solved: Vec<(Record, Vec<Part>)> = Vec::new();
+        let source = self.source;
+        self.walk.quantize(&segment, &jobs, &mut |weight: Solved| {
+            let of = source.weights.get(weight.job.weight);
+            solved.push((Record::of(&of.name, &weight), weight.parts.clone()));
+            progress.advance(1);
+            Ok::<Arc<dyn Source>, EngineError>(Arc::new(Buffer::new(&of.name[..], of.rows(), weight.parts)))
+        })?;
+        self.checkpoint.save(n, &scales, &solved)?;
         let kept = self.load(n)?.map(|done| done.weights).unwrap_or_default();
+        self.install(kept, &jobs)
+    }
+
+    /// Puts weights of the checkpoint in place.
+    fn install(&mut self, kept: Vec<Kept>, jobs: &[Job]) -> Result<(), EngineError> {
         for Kept { record, source } in kept {
             let notes = record.notes.iter().map(|what| Note { weight: Some(record.name.clone()), what: what.clone() });
             self.notes.extend(notes);
+            let stray = format!("stray weight `{}`", record.name);
+            let stray = || EngineError::Checkpoint { path: self.checkpoint.folder().into(), why: stray };
             let job = jobs.iter().find(|job| self.source.weights.get(job.weight).name == record.name);
-            let stray = || EngineError::Checkpoint {
-                path: self.checkpoint.folder().into(),
-                why: format!("stray weight `{}`", record.name),
-            };
             self.walk.install(job.ok_or_else(stray)?, source)?;
         }
         Ok(())

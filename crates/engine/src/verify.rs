@@ -53,6 +53,7 @@ fn alone(path: &Path, spec: &ProofSpec, progress: &dyn Progress) -> Result<Verif
     progress.begin("check weights", weights as u64, Unit::Weights);
     let checked = contract::check_alone(&artifact.model, &|done| progress.advance(done));
     progress.end();
+    let checked = checked.and_then(|()| crate::loader::check(&artifact));
     checked.map_err(|source| EngineError::Contract { artifact: path.into(), source })?;
     artifact.tokenizer()?;
     let bytes = artifact_bytes(path, &artifact)?;

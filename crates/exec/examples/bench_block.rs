@@ -11,9 +11,12 @@
 //!
 //! Prints CPU and wall seconds of the best run, and peak memory. `bench/exec/torch_exec.py` does the same in PyTorch.
 
+#[path = "common/clock.rs"]
+mod clock;
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use clock::{cpu, peak};
 use common::Decoder;
 use exec::{Compute, Executor, Grads, Options, Recompute, Residency, Sampling, Values};
 use kernels::AdamW;
@@ -35,23 +38,6 @@ const SMOL: Decoder = Decoder {
 const SMALL: Decoder = Decoder { vocab: 4096, hidden: 256, layers: 8, heads: 4, kv_heads: 2, ffn: 768, ..SMOL };
 const STUDENT: Decoder =
     Decoder { vocab: 4096, hidden: 288, layers: 6, heads: 6, kv_heads: 6, head_dim: 48, ffn: 768, ..SMOL };
-
-/// Seconds on a processor so far, of all threads (Linux).
-fn cpu() -> f64 {
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let nanoseconds = threads.filter_map(|thread| {
-        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<f64>().ok()
-    });
-    nanoseconds.sum::<f64>() / 1e9
-}
-
-/// Peak resident memory in MiB (Linux).
-fn peak() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
-}
 
 /// Runs once to warm up, then prints the best of several runs.
 #[allow(clippy::print_stdout)]

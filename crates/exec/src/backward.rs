@@ -14,19 +14,25 @@ use std::sync::Arc;
 /// What a forward run keeps for its backward.
 pub struct Tape<R = f32> {
     values: BTreeMap<ValueId, Data<R>>,
+    /// Of every value that was read, kept or not.
+    shapes: BTreeMap<ValueId, Vec<usize>>,
     /// By position of the node.
     saved: BTreeMap<usize, Vec<Vec<R>>>,
 }
 
 impl<R> Default for Tape<R> {
     fn default() -> Tape<R> {
-        Tape { values: BTreeMap::new(), saved: BTreeMap::new() }
+        Tape { values: BTreeMap::new(), shapes: BTreeMap::new(), saved: BTreeMap::new() }
     }
 }
 
 impl<R> Tape<R> {
     pub(crate) fn keep(&mut self, id: ValueId, data: &Data<R>) {
         self.values.entry(id).or_insert_with(|| data.clone());
+    }
+
+    pub(crate) fn note(&mut self, id: ValueId, shape: &[usize]) {
+        self.shapes.entry(id).or_insert_with(|| shape.to_vec());
     }
 
     pub(crate) fn save(&mut self, node: usize, saved: Vec<Vec<R>>) {
@@ -81,6 +87,7 @@ pub(crate) struct Backward<'a, R> {
     pub rope: &'a mut RopeTables<R>,
     graph: &'a Graph,
     kept: &'a BTreeMap<ValueId, Data<R>>,
+    shapes: &'a BTreeMap<ValueId, Vec<usize>>,
     saved: std::vec::IntoIter<Vec<R>>,
     /// Gradients of the outputs.
     grads: Vec<Option<Tensor<R>>>,
@@ -109,6 +116,13 @@ impl<'a, R: Scalar> Backward<'a, R> {
     /// An input of numbers, as the forward saw it.
     pub fn input(&self, input: usize) -> Result<Arc<Tensor<R>>, Error> {
         self.kept_float(self.node.inputs[input])
+    }
+
+    /// The shape of an input.
+    pub fn shape(&self, input: usize) -> Result<&'a [usize], Error> {
+        let id = self.node.inputs[input];
+        let missing = || Error::Missing { value: self.graph.values()[id.0].name.clone() };
+        self.shapes.get(&id).map(Vec::as_slice).ok_or_else(missing)
     }
 
     /// An input of indices.
@@ -270,6 +284,7 @@ impl<R: Scalar> Machine<'_, R> {
             rope: self.rope,
             graph: self.graph,
             kept: &tape.values,
+            shapes: &tape.shapes,
             saved: saved.into_iter(),
             grads,
             wanted: sink.wanted,

@@ -20,6 +20,8 @@ pub enum Error {
     Missing { value: String },
     #[error("node `{node}`: input {input} holds {got}, expected {expected}")]
     Kind { node: String, input: usize, got: &'static str, expected: &'static str },
+    #[error("node `{node}` cannot be run: {reason}")]
+    Unrunnable { node: String, reason: String },
     #[error("nodes {start}..{end} of a graph with {nodes} nodes")]
     Range { start: usize, end: usize, nodes: usize },
     #[error("`{what}` has a dimension of zero")]

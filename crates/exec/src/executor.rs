@@ -126,6 +126,10 @@ impl<R: Scalar> Executor<R> {
         if inputs.len() != expected {
             return Err(Error::Inputs { got: inputs.len(), expected });
         }
+        let empty = |(_, data): &(&ValueId, &Data<R>)| data.shape().contains(&0);
+        if let Some((id, _)) = self.graph.inputs().iter().zip(&inputs).find(empty) {
+            return Err(Error::Empty { what: self.graph.values()[id.0].name.clone() });
+        }
         if let Some(first) = inputs.first() {
             self.size_pool(first.shape());
         }
@@ -273,9 +277,10 @@ impl<R: Scalar> Executor<R> {
         Ok(values)
     }
 
-    /// Lets weights go that do not stay.
+    /// Lets weights go that do not stay, and buffers.
     pub fn end_block(&mut self) {
         self.weights.end_block();
+        self.pool.clear();
     }
 
     /// The ids as the value that the graph starts from.

@@ -5,7 +5,7 @@ use crate::ops::{self, RopeTables};
 use crate::pool::Pool;
 use crate::schedule::{Schedule, Step};
 use crate::{Data, Error, KvCache, Scalar, Tensor, Values, Weights};
-use graph::{Graph, Node, NodeId, ValueId, WeightId};
+use graph::{Dim, Graph, Node, NodeId, Size, ValueId, WeightId};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -58,6 +58,7 @@ pub type Tapper<'a, R> = &'a mut dyn FnMut(Tap<'_, R>);
 pub(crate) struct Forward<'a, R> {
     pub id: NodeId,
     pub node: &'a Node,
+    graph: &'a Graph,
     pub weights: &'a Weights<R>,
     pub pool: &'a mut Pool<R>,
     pub rope: &'a mut RopeTables<R>,
@@ -96,6 +97,22 @@ impl<R: Scalar> Forward<'_, R> {
     /// Whether nothing else reads the input any more.
     pub fn dying(&self, input: usize) -> bool {
         matches!(self.inputs.get(input), Some(Some(Data::Float(tensor))) if Arc::strong_count(tensor) == 1)
+    }
+
+    /// What the open dimensions of the inputs are.
+    pub fn size(&self) -> Size {
+        let mut size = Size { batch: 1, tokens: 1 };
+        for (id, data) in self.node.inputs.iter().zip(&self.inputs) {
+            let lengths = data.as_ref().map(Data::shape).unwrap_or_default();
+            for (dim, length) in self.graph.values()[id.0].shape.iter().zip(lengths) {
+                match dim {
+                    Dim::Batch => size.batch = *length,
+                    Dim::Tokens => size.tokens = *length,
+                    Dim::Fixed(_) => {}
+                }
+            }
+        }
+        size
     }
 
     /// Position of the first token.
@@ -184,10 +201,12 @@ impl<R: Scalar> Machine<'_, R> {
         if let Some(tape) = &mut along.tape {
             let kept = node.inputs.iter().zip(&inputs).enumerate().filter(|(i, _)| rule.keeps_input(*i));
             kept.for_each(|(_, (id, data))| tape.keep(*id, data));
+            node.inputs.iter().zip(&inputs).for_each(|(id, data)| tape.note(*id, data.shape()));
         }
         let mut cx = Forward {
             id: NodeId(at),
             node,
+            graph: self.graph,
             weights: self.weights,
             pool: self.pool,
             rope: self.rope,

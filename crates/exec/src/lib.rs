@@ -3,6 +3,7 @@
 //! An [`Executor`] holds a graph, its weights as far as its memory budget lets them stay decoded, and buffers that it
 //! uses again. Nodes run one after the other; each op's forward and backward stand side by side in `ops/<op>.rs`.
 //!
+//! - [`Executor::run`]: any graph, its inputs to its outputs. [`Executor::set_batch_statistics`] says whether batch norms are live.
 //! - [`Executor::forward`], [`Executor::forward_logits`]: logits whole, or in chunks of rows so that they are never all
 //!   resident; [`Executor::forward_hidden`] and [`Executor::logits`] do so on demand. [`Executor::forward_with_taps`] shows
 //!   each node's inputs on the way.

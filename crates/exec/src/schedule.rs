@@ -120,5 +120,6 @@ fn only_product(graph: &Graph, value: ValueId) -> Option<(usize, usize)> {
     let alone = readers.next().is_none() && !graph.outputs().contains(&value);
     let gate = node.inputs.iter().position(|v| *v == value)?;
     let once = node.inputs.get(1 - gate.min(1)) != Some(&value);
-    (alone && once && matches!(node.op, Op::Mul(_))).then_some((at, gate))
+    let alike = node.inputs.iter().all(|v| graph.values()[v.0].shape == graph.values()[value.0].shape);
+    (alone && once && alike && matches!(node.op, Op::Mul(_))).then_some((at, gate))
 }

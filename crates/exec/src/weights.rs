@@ -268,6 +268,7 @@ impl<R: Scalar> Weights<R> {
         }
         let weight = self.store.get(id);
         let read = weight.read_rows(row..row + 1).map_err(|source| unreadable(node, source))?;
+        weight.source.release(row..row + 1);
         check_finite(weight, row * weight.cols(), &read)?;
         out.iter_mut().zip(read).for_each(|(out, x)| *out = R::from_f32(x));
         Ok(())

@@ -1,12 +1,14 @@
-//! Graph to files: GGUF, compressed-tensors, plain safetensors.
+//! Graph to files: GGUF; folders as compressed-tensors, GPTQ, AWQ; plain safetensors.
 //!
 //! A writer takes the model as it is: every weight has its encoding, and one that is encoded lazily is encoded while it
 //! is written, a few rows at a time. Files appear complete or not at all ([`formats::atomic`]).
 
 pub mod compressed_tensors;
 mod error;
+mod folder;
 pub mod gguf;
 mod stream;
+pub mod transposed;
 
 pub use error::ExportError;
 

@@ -1,79 +1,20 @@
 //! Folders written here and opened again: every weight as it was encoded, and a config that says so.
 
+mod common;
+
 use codec::packed::Packed;
-use codec::{Dtype, Encoding, Part};
+use codec::{Encoding, Part};
+use common::{INNER, Tensor, WIDTH, damage, encode, open, source};
 use export::{ExportError, compressed_tensors};
 use formats::hf::QuantizationConfig;
 use formats::hf::quantization::Format;
-use formats::safetensors::{Safetensors, TensorSpec, Writer};
-use graph::{Encoded, Role};
+use formats::safetensors::Safetensors;
+use graph::{CacheScales, InputQuant, Role};
 use import::Imported;
-use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
-
-const WIDTH: usize = 64;
-const INNER: usize = 96;
-
-/// A random decoder of two layers in bf16, its head tied.
-fn source(folder: &Path) {
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": INNER,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 40,
-        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
-        "torch_dtype": "bfloat16",
-    });
-    fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    fs::write(folder.join("tokenizer.json"), "{}").unwrap();
-    let mut tensors = vec![("embed_tokens".to_owned(), vec![40, WIDTH]), ("norm".to_owned(), vec![WIDTH])];
-    for layer in 0..2 {
-        let matrices = [
-            ("input_layernorm", vec![WIDTH]),
-            ("post_attention_layernorm", vec![WIDTH]),
-            ("self_attn.q_proj", vec![WIDTH, WIDTH]),
-            ("self_attn.k_proj", vec![WIDTH / 2, WIDTH]),
-            ("self_attn.v_proj", vec![WIDTH / 2, WIDTH]),
-            ("self_attn.o_proj", vec![WIDTH, WIDTH]),
-            ("mlp.gate_proj", vec![INNER, WIDTH]),
-            ("mlp.up_proj", vec![INNER, WIDTH]),
-            ("mlp.down_proj", vec![WIDTH, INNER]),
-        ];
-        tensors.extend(matrices.map(|(name, shape)| (format!("layers.{layer}.{name}"), shape)));
-    }
-    let specs: Vec<TensorSpec> = tensors
-        .into_iter()
-        .map(|(name, shape)| TensorSpec { name: format!("model.{name}.weight"), dtype: Dtype::BF16, shape })
-        .collect();
-    let mut writer = Writer::folder(folder, &specs, u64::MAX).unwrap();
-    let mut state = 1u32;
-    for spec in &specs {
-        let number = |_| {
-            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            half_bits(state as f32 / u32::MAX as f32 - 0.5)
-        };
-        let bytes: Vec<u8> = (0..spec.shape.iter().product::<usize>()).flat_map(number).collect();
-        writer.write(&spec.name, &bytes).unwrap();
-    }
-    writer.finish().unwrap();
-}
-
-fn half_bits(v: f32) -> [u8; 2] {
-    half::bf16::from_f32(v).to_le_bytes()
-}
-
-/// Gives every matrix whose role has one another encoding.
-fn encode(model: &mut Imported, of: impl Fn(Role) -> Option<&'static str>) {
-    let weights = &mut model.model.weights;
-    let all: Vec<_> = weights.iter().map(|(id, w)| (id, w.clone())).collect();
-    for (id, weight) in all {
-        let Some(name) = of(weight.place.role) else { continue };
-        let encoding: Encoding = name.parse().unwrap();
-        let encoded = Encoded::new(weight.clone(), encoding, None, Encoding::encode);
-        weights.replace(id, encoding, weight.shape.clone(), Arc::new(encoded));
-    }
-}
 
 fn mixed(role: Role) -> Option<&'static str> {
     Some(match role {
@@ -85,10 +26,6 @@ fn mixed(role: Role) -> Option<&'static str> {
         Role::FfnDown => "int3-channel-asym",
         _ => return None,
     })
-}
-
-fn open(folder: &Path) -> Imported {
-    import::open(folder).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn write(model: &Imported, out: &Path, max_shard: u64) -> Result<export::Written, ExportError> {
@@ -140,7 +77,7 @@ fn the_config_names_what_is_packed() {
     write(&model, &dir.path().join("many"), u64::MAX).unwrap();
     let many = config(&dir.path().join("many"));
     assert_eq!((many.format, many.config_groups.len()), (Format::MixedPrecision, 5));
-    assert_eq!(many.config_groups["group_0"].targets, ["Linear"]);
+    assert_eq!(many.config_groups["group_0"].targets.len(), 4, "servers that join layers match classes first");
     assert_eq!(many.config_groups["group_0"].format, Some(Format::Nvfp4PackQuantized));
     assert_eq!(many.ignore, ["model.layers.0.self_attn.k_proj", "model.layers.1.self_attn.k_proj", "lm_head"]);
     let fp8 = many.config_groups.values().find(|g| g.format == Some(Format::FloatQuantized)).unwrap();
@@ -163,29 +100,15 @@ fn refuses_what_the_folder_cannot_hold() {
     assert_eq!(partial, 0, "something was left behind");
 }
 
-/// Writes the q projections of a one-tensor-per-part folder again, with one part changed or left out.
-fn damaged(of: impl Fn(&mut Vec<(TensorSpec, Vec<u8>)>)) -> String {
+/// What opening says after the tensors of packed q projections were changed.
+fn damaged(of: impl Fn(&mut Vec<Tensor>)) -> String {
     let dir = TempDir::new().unwrap();
     source(dir.path());
     let mut model = open(dir.path());
     encode(&mut model, |role| (role == Role::AttnQ).then_some("int4-g32"));
     let out = dir.path().join("packed");
     write(&model, &out, u64::MAX).unwrap();
-    let all = Safetensors::open(&out).unwrap();
-    let spec = |t: &formats::safetensors::TensorInfo| TensorSpec {
-        name: t.name.clone(),
-        dtype: t.dtype,
-        shape: t.shape.clone(),
-    };
-    let mut tensors: Vec<_> = all.tensors().iter().map(|t| (spec(t), all.bytes(&t.name).unwrap().to_vec())).collect();
-    of(&mut tensors);
-    fs::remove_file(out.join("model.safetensors")).unwrap();
-    let specs: Vec<TensorSpec> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
-    let mut writer = Writer::folder(&out, &specs, u64::MAX).unwrap();
-    tensors.iter().for_each(|(spec, bytes)| writer.write(&spec.name, bytes).unwrap());
-    writer.finish().unwrap();
-    let opened = import::open(&out);
-    opened.err().map_or(String::new(), |e| e.to_string())
+    damage(&out, of)
 }
 
 #[test]
@@ -195,9 +118,7 @@ fn damage_is_named() {
     assert_eq!(damaged(|_| ()), "");
     let missing = damaged(|tensors| tensors.retain(|(t, _)| t.name != PACKED));
     assert!(missing.contains(&format!("tensor `{PACKED}` is missing")), "{missing}");
-    let find = |tensors: &mut Vec<(TensorSpec, Vec<u8>)>, name: &str| {
-        tensors.iter().position(|(t, _)| t.name == name).unwrap()
-    };
+    let find = |tensors: &mut Vec<Tensor>, name: &str| tensors.iter().position(|(t, _)| t.name == name).unwrap();
     let contradicting = damaged(|tensors| {
         let at = find(tensors, SHAPE);
         tensors[at].1[0] = 32;
@@ -231,4 +152,48 @@ fn parts_of_a_caller_are_written_as_they_are() {
     write(&model, &out, u64::MAX).unwrap();
     let all = Safetensors::open(&out).unwrap();
     assert_eq!(all.bytes("model.layers.0.mlp.gate_proj.weight_global_scale"), Some(&global[..]));
+}
+
+/// Calibrated numbers of inputs and of the cache come back, and their kinds stand in the config.
+#[test]
+fn how_the_model_is_run_is_written_and_read_back() {
+    let dir = TempDir::new().unwrap();
+    source(dir.path());
+    let mut model = open(dir.path());
+    encode(&mut model, |role| match role {
+        Role::AttnQ | Role::AttnK | Role::AttnV => Some("fp8-tensor"),
+        Role::AttnOut => Some("int8-channel-bytes"),
+        Role::FfnGate | Role::FfnUp => Some("nvfp4-g16"),
+        Role::FfnDown => Some("mxfp4-g32"),
+        _ => None,
+    });
+    let inputs = model.model.weights.iter().filter_map(|(id, weight)| {
+        let input = match weight.place.role {
+            Role::AttnQ | Role::AttnK | Role::AttnV => InputQuant::Fp8 { scale: 0.0 }.calibrated(5.0),
+            Role::AttnOut => InputQuant::Int8PerToken,
+            Role::FfnGate | Role::FfnUp => InputQuant::Nvfp4 { global: 0.0 }.calibrated(3.0),
+            Role::FfnDown => InputQuant::Mxfp4,
+            _ => return None,
+        };
+        Some((id, input))
+    });
+    model.model.weights.run.inputs = inputs.collect();
+    model.model.weights.run.cache = (0..2).map(|l| (l, CacheScales { key: 0.5 + l as f32, value: 0.25 })).collect();
+    let out = dir.path().join("out");
+    write(&model, &out, u64::MAX).unwrap();
+    assert_eq!(open(&out).model.weights.run, model.model.weights.run);
+    let all = Safetensors::open(&out).unwrap();
+    let scale = all.bytes("model.layers.1.self_attn.q_proj.input_scale").unwrap();
+    assert_eq!(scale, (5.0f32 / 448.0).to_le_bytes());
+    assert_eq!(all.bytes("model.layers.1.self_attn.k_scale").unwrap(), 1.5f32.to_le_bytes());
+    let told = config(&out);
+    assert_eq!((told.config_groups.len(), told.kv_cache_scheme.map(|s| s.num_bits)), (4, Some(8)));
+
+    let id = model.model.weights.find("model.layers.0.self_attn.q_proj.weight").unwrap();
+    model.model.weights.run.inputs.insert(id, InputQuant::Fp8 { scale: 0.0 });
+    let error = write(&model, &dir.path().join("never"), u64::MAX).unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Uncalibrated { tensor, .. } if tensor.ends_with("q_proj.input_scale")),
+        "{error}"
+    );
 }

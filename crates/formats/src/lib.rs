@@ -1,4 +1,4 @@
-//! File formats: safetensors, GGUF, Hugging Face configs. Parse and write; bytes are hostile; knows no graph.
+//! File formats: safetensors, GGUF, ONNX, Hugging Face configs. Parse and write; bytes are hostile; knows no graph.
 //!
 //! Every reader maps its file and parses only the header, so opening costs no more than the list of tensors. Every
 //! length and count read from a file is checked against the file's size before anything is allocated. Every writer
@@ -10,6 +10,7 @@ pub mod gguf;
 pub mod hf;
 pub mod imatrix;
 mod mapped;
+pub mod onnx;
 pub mod safetensors;
 mod shape;
 mod stream;

@@ -13,6 +13,10 @@ pub struct Mapped {
     map: Mmap,
 }
 
+/// Bytes that Linux maps around a page that is read (`fault_around_bytes`).
+#[cfg(unix)]
+const AROUND: usize = 64 << 10;
+
 impl Mapped {
     /// Maps a file; reads nothing yet.
     pub fn open(path: &Path) -> io::Result<Mapped> {
@@ -27,10 +31,11 @@ impl Mapped {
     }
 
     /// Gives the pages of a range back to the system; the next read pages them in again. A pass that streams through
-    /// a model larger than memory stays small with it.
+    /// a model larger than memory stays small with it. A read brings neighbours in as well, so some on both sides go too.
     pub fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if range.start < range.end && range.end <= self.map.len() {
+            let range = range.start.saturating_sub(AROUND)..self.map.len().min(range.end + AROUND);
             // SAFETY: the map is read-only and backed by a file, so pages that are dropped come back with the same
             // bytes. Failing changes nothing: the pages stay.
             let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
@@ -47,6 +52,12 @@ impl Deref for Mapped {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
         &self.map
     }
 }

@@ -1,6 +1,6 @@
 //! The invariants of a graph, checked before and after every pass.
 
-use crate::{End, Graph, Kind, Node, Port, Relation, Shape, WeightStore};
+use crate::{End, Graph, Kind, Node, Port, Shape, WeightStore};
 
 /// What is wrong with a graph, and where.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,17 +45,23 @@ fn check_shapes(graph: &Graph, node: &Node, weights: &WeightStore) -> Result<(),
 
 fn check_axes(graph: &Graph, node: &Node, weights: &WeightStore) -> Result<(), GraphError> {
     let error = |why| Err(GraphError::Axes { node: node.name.clone(), why });
-    for link in node.op.spec().axes(&graph.input_types(node)).links {
-        let (Some(a), Some(b)) = (length(graph, node, weights, link.a), length(graph, node, weights, link.b)) else {
+    let length_of = |end| length(graph, node, weights, end);
+    let axes = node.op.spec().axes(&graph.input_types(node));
+    for link in axes.links {
+        let (Some(a), Some(b)) = (length_of(link.a), length_of(link.b)) else {
             return error(format!("{link:?} names an axis that is not there"));
         };
-        let fits = match link.relation {
-            Relation::Same => a == b,
-            Relation::Offset(offset) => offset + b <= a,
-            Relation::Heads { unit, repeat } => unit > 0 && a == b * repeat && b % unit == 0,
-        };
-        if !fits {
+        if !link.relation.fits(a, b) {
             return error(format!("{link:?} joins lengths {a} and {b}"));
+        }
+    }
+    for product in axes.products {
+        let parts = product.parts.iter().map(|(end, length)| (length_of(*end) == Some(*length)).then_some(*length));
+        let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
+            return error(format!("{product:?} names an axis that is not there"));
+        };
+        if length_of(product.whole) != Some(parts.iter().product()) {
+            return error(format!("{product:?} is not a product"));
         }
     }
     Ok(())

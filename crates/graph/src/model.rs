@@ -98,6 +98,22 @@ impl Graph {
         self.push(name, op, inputs, weights).map(|outputs| outputs[0])
     }
 
+    /// How much has been built, for [`Graph::rollback`].
+    pub fn mark(&self) -> (usize, usize) {
+        (self.nodes.len(), self.values.len())
+    }
+
+    /// Takes back every node and value since a mark.
+    pub fn rollback(&mut self, (nodes, values): (usize, usize)) {
+        self.nodes.truncate(nodes);
+        self.values.truncate(values);
+    }
+
+    /// Names a value; nodes name their outputs after themselves.
+    pub fn name_value(&mut self, value: ValueId, name: &str) {
+        self.values[value.0].name = name.into();
+    }
+
     /// Says that a value is an output of the graph.
     pub fn output(&mut self, value: ValueId) {
         self.outputs.push(value);
@@ -167,6 +183,11 @@ pub enum Body {
         /// What runs.
         graph: Graph,
     },
+    /// Any other network, translated node by node: values are laid out as ONNX has them, `[batch, channels, space…]`.
+    Network {
+        /// What runs.
+        graph: Graph,
+    },
     /// Weights by name and shape only: what needs no graph still works.
     Unknown {
         /// Why there is no graph.
@@ -187,7 +208,7 @@ impl Model {
     /// The graph, where the architecture is known.
     pub fn graph(&self) -> Option<&Graph> {
         match &self.body {
-            Body::Decoder { graph, .. } => Some(graph),
+            Body::Decoder { graph, .. } | Body::Network { graph } => Some(graph),
             Body::Unknown { .. } => None,
         }
     }
@@ -196,7 +217,7 @@ impl Model {
     pub fn decoder(&self) -> Option<&DecoderConfig> {
         match &self.body {
             Body::Decoder { config, .. } => Some(config),
-            Body::Unknown { .. } => None,
+            Body::Network { .. } | Body::Unknown { .. } => None,
         }
     }
 

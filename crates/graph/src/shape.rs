@@ -23,6 +23,8 @@ pub enum Kind {
     Float,
     /// Indices: token ids, expert numbers.
     Index,
+    /// Something that the graph carries and cannot look into; its shape says nothing. Only [`crate::ops::Opaque`] reads it.
+    Unknown,
 }
 
 /// The sizes that a run gives to the open dimensions.
@@ -47,6 +49,16 @@ impl Size {
     /// Elements of a value of this shape.
     pub fn elements(self, shape: &[Dim]) -> usize {
         shape.iter().map(|d| self.of(*d)).product()
+    }
+}
+
+impl Dim {
+    /// The number, where it is known.
+    pub fn fixed(self) -> Option<usize> {
+        match self {
+            Dim::Fixed(n) => Some(n),
+            Dim::Batch | Dim::Tokens => None,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The weights, by name: shape, encoding, place, and a lazy source.
 
-use crate::{Buffer, Place, Role, RunQuant, Source, SourceError};
+use crate::{Buffer, Grid, Place, Role, RunQuant, Source, SourceError};
 use codec::{Dtype, Encoding, Matrix};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -95,6 +95,7 @@ pub struct WeightStore {
     weights: Vec<Arc<Weight>>,
     by_name: HashMap<String, WeightId>,
     by_place: HashMap<Place, WeightId>,
+    grids: HashMap<WeightId, Arc<Grid>>,
     /// How inputs and the cache are quantized when the model runs.
     pub run: RunQuant,
 }
@@ -137,11 +138,22 @@ impl WeightStore {
         places.filter_map(|place| self.at(place)).map(|id| self.get(id)).collect()
     }
 
-    /// Replaces a weight's contents; the name stays.
+    /// The grid that a weight's numbers lie on, where they do.
+    pub fn grid(&self, id: WeightId) -> Option<&Arc<Grid>> {
+        self.grids.get(&id)
+    }
+
+    /// Says that a weight's numbers lie on a grid, so that a writer may store them as codes.
+    pub fn set_grid(&mut self, id: WeightId, grid: Grid) {
+        self.grids.insert(id, Arc::new(grid));
+    }
+
+    /// Replaces a weight's contents; the name stays, a grid does not.
     pub fn replace(&mut self, id: WeightId, encoding: Encoding, shape: Vec<usize>, source: Arc<dyn Source>) {
         let old = &self.weights[id.0];
         let weight = Weight { name: old.name.clone(), place: old.place, shape, encoding, source };
         self.weights[id.0] = Arc::new(weight);
+        self.grids.remove(&id);
     }
 
     /// Every weight with its id, in the order of insertion.

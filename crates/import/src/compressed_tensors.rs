@@ -5,14 +5,14 @@
 //!
 //! Source: the `compressed-tensors` package, `compressors/` and `utils/match.py` (0.20).
 
-use crate::Problem;
 use crate::stored::Files;
+use crate::{Problem, running};
 use codec::packed::ScaleType;
 use codec::{Dtype, Encoding, Packed, PartSpec};
 use formats::hf::QuantizationConfig;
-use formats::hf::quantization::{Format, QuantizationArgs};
+use formats::hf::quantization::Group;
 use formats::safetensors::{Safetensors, TensorInfo};
-use graph::{Place, Role, Source, SourceError, Weight};
+use graph::{CacheScales, InputQuant, Place, Role, Source, SourceError, Weight};
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -20,8 +20,21 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Scales of activations, which are not quantized here.
-const ACTIVATIONS: [&str; 4] = ["input_scale", "input_zero_point", "input_global_scale", "output_scale"];
+/// Numbers that only a quantized run needs: of activations, and of the cache.
+const RUNNING: [&str; 10] = [
+    ".input_scale",
+    ".input_zero_point",
+    ".input_global_scale",
+    ".output_scale",
+    ".q_scale",
+    ".q_zero_point",
+    KEYS,
+    ".k_zero_point",
+    VALUES,
+    ".v_zero_point",
+];
+const KEYS: &str = ".k_scale";
+const VALUES: &str = ".v_scale";
 
 /// The packed weights of a folder.
 #[derive(Default)]
@@ -30,6 +43,12 @@ pub(crate) struct PackedWeights {
     pub weights: BTreeMap<String, Weight>,
     /// Every tensor that is part of one, or that only a quantized run needs.
     pub parts: HashSet<String>,
+    /// Those that are given as numbers, because their groups are scattered over the columns.
+    pub scattered: Vec<String>,
+    /// How inputs are quantized when the model runs, by weight.
+    pub inputs: BTreeMap<String, InputQuant>,
+    /// How the cache is.
+    pub cache: BTreeMap<usize, CacheScales>,
     /// What a user should know.
     pub notes: Vec<String>,
 }
@@ -41,18 +60,37 @@ impl PackedWeights {
         let groups = Groups::new(folder, config).map_err(|p| vec![p])?;
         for tensor in all.tensors() {
             if let Some(module) = tensor.name.strip_suffix(".weight_scale") {
-                match (Module { all, name: module, scale: tensor }).weight(&groups) {
+                match (Module { all, name: module, scale: tensor }).weight(&groups, config) {
                     Ok(weight) => found.insert(module, weight),
                     Err(problem) => problems.push(problem),
                 }
-            } else if ACTIVATIONS.iter().any(|a| tensor.name.ends_with(a)) {
+            } else if RUNNING.iter().any(|a| tensor.name.ends_with(a)) {
                 found.parts.insert(tensor.name.clone());
             }
         }
-        if config.config_groups.values().any(|g| g.input_activations.is_some()) {
-            found.notes.push("the config asks for quantized activations; only weights are quantized here".into());
-        }
+        found.running(all, &groups, config);
         if problems.is_empty() { Ok(found) } else { Err(problems) }
+    }
+
+    /// Notes how the model is to be run; numbers here are computed with inputs as they are.
+    fn running(&mut self, all: &Safetensors, groups: &Groups<'_>, config: &QuantizationConfig) {
+        let mut unknown = false;
+        for weight in self.weights.keys() {
+            let module = weight.strip_suffix(".weight").unwrap_or(weight);
+            let Some(args) = groups.of(module).and_then(|group| group.input_activations.as_ref()) else { continue };
+            let Some(input) = running::input_quant(args) else {
+                unknown = true;
+                continue;
+            };
+            let number = running::number_name(input).and_then(|name| scalar(all, &format!("{module}.{name}")));
+            self.inputs.insert(weight.clone(), running::with_number(input, number.unwrap_or_default()));
+        }
+        if !self.inputs.is_empty() || unknown {
+            self.notes.push("the config asks for quantized activations; only weights are quantized here".into());
+        }
+        if config.kv_cache_scheme.is_some() {
+            self.cache = all.tensors().iter().filter_map(|t| cached(all, t.name.strip_suffix(KEYS)?)).collect();
+        }
     }
 
     fn insert(&mut self, module: &str, (weight, parts): (Weight, Vec<PartSpec>)) {
@@ -61,8 +99,23 @@ impl PackedWeights {
     }
 }
 
+/// The one number of a tensor.
+fn scalar(all: &Safetensors, name: &str) -> Option<f32> {
+    let tensor = all.get(name).filter(|t| t.shape.iter().product::<usize>() == 1 && t.dtype.is_float())?;
+    let mut number = [0.0];
+    codec::block::plain::decode(tensor.dtype, all.bytes(name)?, &mut number);
+    Some(number[0])
+}
+
+/// The scales of an attention module's cache, and its layer.
+fn cached(all: &Safetensors, module: &str) -> Option<(usize, CacheScales)> {
+    let number = |end: &str| scalar(all, &format!("{module}{end}"));
+    let layer = module.rsplit_once("layers.")?.1.split('.').next()?.parse().ok()?;
+    Some((layer, CacheScales { key: number(KEYS)?, value: number(VALUES)? }))
+}
+
 /// The groups of a config, their targets ready to be matched.
-struct Groups<'a>(Vec<(Vec<Target>, &'a QuantizationArgs, Format)>);
+struct Groups<'a>(Vec<(Vec<Target>, &'a Group)>);
 
 /// What a group applies to.
 enum Target {
@@ -77,18 +130,16 @@ impl<'a> Groups<'a> {
         let mut groups = vec![];
         for group in config.config_groups.values() {
             let targets = group.targets.iter().map(|t| Target::new(folder, t)).collect::<Result<Vec<_>, _>>()?;
-            if let Some(args) = &group.weights {
-                groups.push((targets, args, group.format(config)));
-            }
+            groups.push((targets, group));
         }
         Ok(Groups(groups))
     }
 
     /// The group whose target says most about a module: its name before a pattern before its class.
-    fn of(&self, module: &str) -> Option<(&'a QuantizationArgs, Format)> {
+    fn of(&self, module: &str) -> Option<&'a Group> {
         let rank = |targets: &[Target]| targets.iter().filter_map(|t| t.matches(module)).min();
-        let ranked = self.0.iter().filter_map(|(targets, args, format)| Some((rank(targets)?, *args, *format)));
-        ranked.min_by_key(|(rank, ..)| *rank).map(|(_, args, format)| (args, format))
+        let ranked = self.0.iter().filter_map(|(targets, group)| Some((rank(targets)?, *group)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, group)| group)
     }
 }
 
@@ -123,8 +174,9 @@ struct Module<'a> {
 }
 
 impl Module<'_> {
-    fn weight(&self, groups: &Groups<'_>) -> Result<(Weight, Vec<PartSpec>), Problem> {
-        let (args, format) = groups.of(self.name).ok_or_else(|| self.problem("no group of the config is for it"))?;
+    fn weight(&self, groups: &Groups<'_>, config: &QuantizationConfig) -> Result<(Weight, Vec<PartSpec>), Problem> {
+        let group = groups.of(self.name).and_then(|group| Some((group.weights.as_ref()?, group.format(config))));
+        let (args, format) = group.ok_or_else(|| self.problem("no group of the config is for it"))?;
         let scale = match self.scale.dtype {
             Dtype::F32 => ScaleType::F32,
             Dtype::F16 => ScaleType::F16,

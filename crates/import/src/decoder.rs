@@ -255,7 +255,7 @@ impl LayerBuilder<'_, '_> {
 
     fn split<const N: usize>(&mut self, part: &str, widths: [usize; N], x: ValueId) -> Result<[ValueId; N], Problem> {
         let name = self.name(part);
-        let parts = self.b.graph.push(&name, Split { widths: widths.to_vec() }, &[x], self.b.weights);
+        let parts = self.b.graph.push(&name, Split { axis: 2, widths: widths.to_vec() }, &[x], self.b.weights);
         let parts = parts.map_err(|e| self.b.misfit(e))?;
         Ok(std::array::from_fn(|i| parts.get(i).copied().unwrap_or(x)))
     }

@@ -15,9 +15,10 @@ use crate::keys::Keys;
 use crate::load::{self, Cut, Loaded, Location, Tensors, load};
 use crate::names::Prefix;
 use crate::stored::{Files, Stored};
+use crate::transposed::Layouts;
 use crate::{ImportError, Imported, Kind, Problem, decoder, rope};
 use codec::Encoding;
-use formats::hf::{CONFIG, Json, QuantizationConfig};
+use formats::hf::{CONFIG, Json, QUANTIZE_CONFIG, Quantization};
 use formats::safetensors::{Safetensors, TensorInfo};
 use graph::{Body, DecoderConfig, Experts, Model, Place, Role, Weight, WeightStore};
 use std::path::{Path, PathBuf};
@@ -66,17 +67,22 @@ pub(crate) fn open(path: &Path) -> Result<Imported, ImportError> {
         (Ok(config), Ok(tensors)) => (config, Checkpoint::new(path, tensors)),
         (config, tensors) => return Err(fail(config.err().into_iter().chain(tensors.err()).collect())),
     };
-    if let Some(quantization) = QuantizationConfig::of(&config.root()).map_err(|e| ImportError::one(path, e))? {
-        tensors.packed = PackedWeights::find(path, &tensors.all, &quantization).map_err(fail)?;
-    }
-    let (model, arch, mut notes) = match parse_config(&config, &file).map_err(fail)? {
+    tensors.packed = packed(path, &config, &tensors.all).map_err(fail)?;
+    let (mut model, arch, mut notes) = match parse_config(&config, &file).map_err(fail)? {
         Parsed::Unknown { reason } => (tensors.unknown(reason).map_err(fail)?, None, vec![]),
         Parsed::Decoder(arch, decoder) => {
             let (model, notes) = tensors.decoder(arch, decoder).map_err(fail)?;
             (model, Some(arch), notes)
         }
     };
-    notes.append(&mut tensors.packed.notes);
+    let packed = &mut tensors.packed;
+    model.weights.run.cache = std::mem::take(&mut packed.cache);
+    for (name, input) in &packed.inputs {
+        if let Some(id) = model.weights.find(name) {
+            model.weights.run.inputs.insert(id, *input);
+        }
+    }
+    notes.append(&mut packed.notes);
     Ok(Imported {
         model,
         kind: Kind::HuggingFace,
@@ -86,18 +92,34 @@ pub(crate) fn open(path: &Path) -> Result<Imported, ImportError> {
         metadata: None,
         files: tensors.all.files().iter().map(|f| f.path().to_owned()).collect(),
         extras: extras(path),
+        scattered: tensors.packed.scattered,
         notes,
+        network: None,
     })
 }
 
-/// Files to carry over into an artifact: all but weights, the config, and what is not a plain file.
+/// The weights that the config says are packed.
+fn packed(path: &Path, config: &Json, all: &Arc<Safetensors>) -> Result<PackedWeights, Vec<Problem>> {
+    let one = |problem: Problem| vec![problem];
+    let beside = Json::open_if_there(&path.join(QUANTIZE_CONFIG)).map_err(|e| one(e.into()))?;
+    match Quantization::of(&config.root(), beside.as_ref()).map_err(|e| one(e.into()))? {
+        None => Ok(PackedWeights::default()),
+        Some(Quantization::CompressedTensors(config)) => PackedWeights::find(path, all, &config),
+        Some(Quantization::Gptq(config)) => Layouts::gptq(path, &config).map_err(one)?.find(all),
+        Some(Quantization::Awq(config)) => Layouts::awq(config.group).find(all),
+    }
+}
+
+/// Files to carry over into an artifact: all but weights, configs of weights, and what is not a plain file.
 fn extras(path: &Path) -> Vec<PathBuf> {
     const NOT: [&str; 8] = ["safetensors", "bin", "pt", "pth", "gguf", "onnx", "h5", "msgpack"];
     let weights = |p: &Path| p.extension().is_some_and(|e| NOT.iter().any(|n| e.eq_ignore_ascii_case(n)));
     let index = |p: &Path| p.to_string_lossy().ends_with(".index.json");
     let hidden = |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path());
-    let keep = |p: &PathBuf| p.is_file() && !weights(p) && !index(p) && !hidden(p) && !p.ends_with(CONFIG);
+    let keep = |p: &PathBuf| {
+        p.is_file() && !weights(p) && !index(p) && !hidden(p) && !p.ends_with(CONFIG) && !p.ends_with(QUANTIZE_CONFIG)
+    };
     let mut files: Vec<PathBuf> = entries.filter(keep).collect();
     files.sort();
     files

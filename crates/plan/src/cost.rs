@@ -4,14 +4,16 @@
 //! the [`CostModel`]; the proof costs two runs of the model over its text; the source is read three times (to encode,
 //! to measure errors, to hash).
 //! Memory: what the program itself holds, plus what the larger of the two phases needs. Encoding holds a stretch of
-//! rows per thread, or a whole tensor where an encoding has several parts. The proof holds the decoded weights of both
+//! rows per thread, or a whole tensor where an encoding has several parts. Calibration holds what waits between blocks
+//! (or it waits in files), and then either one batch and the weights it runs through, or the statistics of a stage and
+//! what its solver works in. The proof holds the decoded weights of both
 //! models where that is little, else of one decoder layer, beside the activations and logits of one window.
 
-use crate::PlannedTensor;
 use crate::names::encoding_name;
 use crate::units::Bytes;
+use crate::{Method, PlannedTensor};
 use codec::Encoding;
-use graph::{Model, Size};
+use graph::{Model, Role, Size};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -61,8 +63,21 @@ pub struct Setting<'a> {
     pub context: usize,
     /// The proof keeps the decoded weights of both models if they take no more bytes than this.
     pub resident: u64,
+    /// Text that methods learn from, where there is any.
+    pub learning: Option<Learning>,
     /// Rates of the machine.
     pub costs: &'a CostModel,
+}
+
+/// Calibration text that a plan is carried out over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learning {
+    /// All of its tokens.
+    pub tokens: u64,
+    /// Tokens that run together.
+    pub batch: u64,
+    /// What waits between blocks does so in files.
+    pub spill: bool,
 }
 
 /// What a plan will take. Bytes of weights are exact, the rest are estimates.
@@ -94,12 +109,14 @@ const BASE: u64 = 32 << 20;
 const IN_FLIGHT: u64 = 6 << 18;
 
 pub(crate) fn predict(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> Prediction {
+    let phases =
+        [encode_memory(tensors, setting), learning_memory(model, tensors, setting), proof_memory(model, setting)];
     let artifact = setting.overhead + tensors.iter().map(|t| t.bytes_after).sum::<u64>();
     Prediction {
         artifact: Bytes(artifact),
         disk: Bytes(artifact + (1 << 20)),
-        memory: Bytes(BASE + 6 * setting.overhead + encode_memory(tensors, setting).max(proof_memory(model, setting))),
-        encode_seconds: encode_seconds(tensors, setting),
+        memory: Bytes(BASE + 6 * setting.overhead + phases.into_iter().max().unwrap_or(0)),
+        encode_seconds: encode_seconds(tensors, setting) + learning_seconds(model, tensors, setting),
         proof_seconds: proof_seconds(model, tensors, setting),
     }
 }
@@ -110,6 +127,44 @@ fn encode_memory(tensors: &[PlannedTensor], setting: &Setting<'_>) -> u64 {
         _ => t.elements().min(IN_FLIGHT) * 8,
     };
     tensors.iter().map(one).max().unwrap_or(0) * setting.threads as u64
+}
+
+/// Bytes of the values that wait between the blocks of a model and of its compressed twin.
+pub fn waiting_bytes(model: &Model, tokens: u64) -> u64 {
+    let width = |c: &graph::DecoderConfig| c.hidden + widest_ffn(model).max(c.heads * c.head_dim);
+    2 * 4 * tokens * model.decoder().map_or(0, width) as u64
+}
+
+/// Numbers that the feed-forward part of a layer makes of a token.
+fn widest_ffn(model: &Model) -> usize {
+    let downs = model.weights.iter().filter(|(_, w)| matches!(w.place.role, Role::FfnDown | Role::ExpertDown));
+    downs.map(|(_, w)| w.cols()).max().unwrap_or(0)
+}
+
+/// What waits, and what the wider of running and solving holds.
+fn learning_memory(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> u64 {
+    let (Some(learning), Some(config)) = (setting.learning, model.decoder()) else { return 0 };
+    let solving = tensors.iter().filter(|t| t.method.calibrates()).map(solving_memory).max().unwrap_or(0);
+    if solving == 0 {
+        return 0;
+    }
+    let waiting = if learning.spill { 0 } else { waiting_bytes(model, learning.tokens) };
+    let (hidden, ffn) = (config.hidden as u64, widest_ffn(model) as u64);
+    let heads = (config.heads * config.head_dim) as u64;
+    let batch = learning.batch * 4 * (4 * hidden + (3 * ffn).max(4 * heads));
+    let running = batch + 2 * ffn * hidden * 4;
+    waiting + running.max(solving)
+}
+
+/// Statistics of a matrix's inputs and their drift, the factor and its source, the matrix before and after correction,
+/// its codes and parts.
+fn solving_memory(t: &PlannedTensor) -> u64 {
+    let cols = t.shape.last().map_or(0, |cols| *cols as u64);
+    match t.method {
+        Method::Round => 0,
+        Method::Search => t.elements() * 6 + 16 * cols,
+        Method::Gptq => 16 * cols * cols + t.elements() * 10,
+    }
 }
 
 /// Bytes of the decoded weights of a model and its artifact together.
@@ -143,6 +198,19 @@ fn encode_seconds(tensors: &[PlannedTensor], setting: &Setting<'_>) -> f64 {
     let ns: f64 = tensors.iter().filter(changed).map(|t| t.elements() as f64 * setting.costs.encode(&t.to)).sum();
     let bytes: u64 = tensors.iter().map(|t| t.bytes_before + t.bytes_after).sum();
     ns * 1e-9 / setting.threads.max(1) as f64 + bytes as f64 / setting.costs.file_bytes_per_second
+}
+
+/// Two models run over the text; statistics are one and a half squares per token and input; solvers walk a triangle per
+/// row.
+fn learning_seconds(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> f64 {
+    let Some(learning) = setting.learning else { return 0.0 };
+    let macs = |t: &PlannedTensor| {
+        let cols = t.shape.last().map_or(0.0, |cols| *cols as f64);
+        let shared = if matches!(t.method, Method::Gptq) { 0.75 * cols * cols } else { 0.0 };
+        learning.tokens as f64 * (2.0 * t.elements() as f64 + shared) + t.elements() as f64 * cols
+    };
+    let calibrated = tensors.iter().filter(|t| t.method.calibrates() && model.weights.find(&t.name).is_some());
+    calibrated.map(macs).sum::<f64>() / setting.costs.macs_per_second / setting.threads.max(1) as f64
 }
 
 /// Errors are measured by reading source and artifact once; then both models run.

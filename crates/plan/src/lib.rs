@@ -18,7 +18,7 @@ mod resolve;
 mod transform;
 mod units;
 
-pub use cost::{CostModel, Prediction, Setting, decoded_bytes};
+pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::Method;

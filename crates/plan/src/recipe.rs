@@ -108,6 +108,12 @@ pub enum Container {
     Gguf,
     /// A Hugging Face folder with `quantization_config`.
     CompressedTensors,
+    /// A Hugging Face folder as GPTQ's tools write it, zero points stored as one less.
+    Gptq,
+    /// The same, zero points stored as they are.
+    GptqV2,
+    /// A Hugging Face folder as AWQ's tools write it.
+    Awq,
     /// A Hugging Face folder of plain numbers.
     Safetensors,
 }
@@ -117,6 +123,9 @@ impl std::fmt::Display for Container {
         f.write_str(match self {
             Container::Gguf => "gguf",
             Container::CompressedTensors => "compressed-tensors",
+            Container::Gptq => "gptq",
+            Container::GptqV2 => "gptq-v2",
+            Container::Awq => "awq",
             Container::Safetensors => "safetensors",
         })
     }

@@ -5,7 +5,8 @@ use crate::names::meant;
 use crate::preset::{Facts, Mix, Pack, Preset};
 use crate::units::Bytes;
 use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, encoding_name};
-use codec::{CodecError, Dtype, Encoding};
+use codec::packed::{Granularity, ScaleType};
+use codec::{CodecError, Dtype, Encoding, Packed};
 use graph::{Model, Weight, WeightId};
 use std::collections::BTreeSet;
 
@@ -101,7 +102,7 @@ fn ladder(container: Container) -> Vec<Preset> {
     match container {
         Container::Gguf => GGUF_LADDER.map(Preset::Mix).to_vec(),
         Container::CompressedTensors => PACK_LADDER.map(Preset::Pack).to_vec(),
-        Container::Safetensors => Vec::new(),
+        Container::Gptq | Container::GptqV2 | Container::Awq | Container::Safetensors => Vec::new(),
     }
 }
 
@@ -150,17 +151,28 @@ pub(crate) fn check_method(is_factor: bool, tensor: &PlannedTensor) -> Result<()
 /// The last rule that matches, else the preset, else what the weight is.
 fn decide(recipe: &Recipe, preset: Option<Preset>, facts: &Facts, weight: &Weight) -> Result<PlannedTensor, PlanError> {
     if let Some(rule) = recipe.rules.iter().rev().find(|r| applies(r, weight)) {
-        return PlannedTensor::new(weight, rule.encoding, format!("rule {}", rule.pattern));
+        let to = with_scales_of(recipe.output.format, rule.encoding);
+        return PlannedTensor::new(weight, to, format!("rule {}", rule.pattern));
     }
     let Some(preset) = preset else {
         let (to, reason) = keep(recipe, facts, weight);
         return PlannedTensor::new(weight, to, reason);
     };
-    let to = preset.encoding(facts, weight);
+    let to = with_scales_of(recipe.output.format, preset.encoding(facts, weight));
     let kept = if to == weight.encoding { "kept by preset" } else { "preset" };
-    let ideal = preset.encoding(facts, &with_long_rows(weight));
+    let ideal = with_scales_of(recipe.output.format, preset.encoding(facts, &with_long_rows(weight)));
     let tensor = PlannedTensor::new(weight, to, format!("{kept} {preset}"))?;
     Ok(PlannedTensor { instead_of: (ideal != to).then_some(ideal), ..tensor })
+}
+
+/// The encoding, its scales as the container stores them: GPTQ and AWQ know f16 only.
+fn with_scales_of(container: Option<Container>, encoding: Encoding) -> Encoding {
+    match (container, encoding) {
+        (Some(Container::Gptq | Container::GptqV2 | Container::Awq), Encoding::Packed(packed)) => {
+            Encoding::Packed(packed.following(Dtype::F16))
+        }
+        _ => encoding,
+    }
 }
 
 /// The weight, if its rows were a multiple of every block.
@@ -200,7 +212,7 @@ fn check_rules(model: &Model, recipe: &Recipe) -> Result<(), PlanError> {
 
 fn container(recipe: &Recipe, preset: Option<Preset>) -> Result<Container, PlanError> {
     match (recipe.output.format, preset) {
-        (Some(asked), Some(preset)) if preset.container() != asked => {
+        (Some(asked), Some(preset)) if !preset.fits(asked) => {
             Err(PlanError::PresetContainer { preset, makes: preset.container(), asked })
         }
         (Some(asked), _) => Ok(asked),
@@ -209,12 +221,26 @@ fn container(recipe: &Recipe, preset: Option<Preset>) -> Result<Container, PlanE
     }
 }
 
-/// Block formats belong in GGUF, packed ones in compressed-tensors, plain numbers anywhere.
+/// What GPTQ and AWQ folders hold: integers under f16 scales of their own rows.
+fn transposed(packed: Packed, widths: &[u32]) -> bool {
+    let rows = |per| matches!(per, Granularity::Channel | Granularity::Group(_));
+    match packed {
+        Packed::Int { bits, per, scale: ScaleType::F16, .. } => rows(per) && widths.contains(&bits.get()),
+        _ => false,
+    }
+}
+
+/// Block formats belong in GGUF, packed ones in folders that hold them, plain numbers anywhere.
 pub(crate) fn check_container(container: Container, tensor: &PlannedTensor) -> Result<(), PlanError> {
     let holds = match tensor.to {
         Encoding::Plain(_) => true,
         Encoding::Block(_) => container == Container::Gguf,
-        Encoding::Packed(_) => container == Container::CompressedTensors,
+        Encoding::Packed(packed) => match container {
+            Container::CompressedTensors => true,
+            Container::Gptq | Container::GptqV2 => transposed(packed, &[2, 3, 4, 8]),
+            Container::Awq => transposed(packed, &[4]),
+            Container::Gguf | Container::Safetensors => false,
+        },
     };
     if holds {
         return Ok(());

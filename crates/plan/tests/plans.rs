@@ -25,7 +25,15 @@ fn model() -> Model {
 
 fn try_plan(recipe: &str) -> Result<Plan, PlanError> {
     let costs = CostModel::default();
-    let setting = Setting { threads: 2, overhead: 1000, proof_tokens: 0, context: 512, resident: 0, costs: &costs };
+    let setting = Setting {
+        threads: 2,
+        overhead: 1000,
+        proof_tokens: 0,
+        context: 512,
+        resident: 0,
+        learning: None,
+        costs: &costs,
+    };
     resolve(&model(), &Recipe::parse(recipe).unwrap(), &setting)
 }
 
@@ -100,7 +108,8 @@ fn what_cannot_be_done_is_an_error_that_says_so() {
 #[test]
 fn an_edited_plan_is_worked_out_again() {
     let costs = CostModel::default();
-    let setting = Setting { threads: 1, overhead: 0, proof_tokens: 0, context: 512, resident: 0, costs: &costs };
+    let setting =
+        Setting { threads: 1, overhead: 0, proof_tokens: 0, context: 512, resident: 0, learning: None, costs: &costs };
     let plan = try_plan(r#"preset = "q8_0""#).unwrap();
     let name = "lm_head.weight";
     let mut edited = plan.clone();

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use engine::data::{Method as DataMethod, Mix};
 use plan::{Bpw, Bytes, Container, Method, Preset, Transform};
 use std::path::PathBuf;
 
@@ -53,6 +54,12 @@ pub enum Command {
     Plan(PlanArgs),
     /// Compress a model, reopen the artifact and measure what was lost
     Compress(Compress),
+    /// Choose the text that a model is calibrated on
+    CalibrateData(CalibrateData),
+    /// Find how much each input column of a model's matrices matters, as llama-imatrix does
+    Imatrix(ImatrixArgs),
+    /// Repack a quantized model into another container without changing a number
+    Convert(Convert),
     /// Measure perplexity, divergence from another model, or latency
     Eval(Eval),
     /// Check an artifact: structure always, quality where its source is given
@@ -108,7 +115,7 @@ pub struct Goal {
     /// A plan that `tinier plan --output` wrote, perhaps edited
     #[arg(long, group = "goal", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub plan: Option<PathBuf>,
-    /// gguf, compressed-tensors or safetensors [default: the mix's own]
+    /// gguf, compressed-tensors, gptq, gptq-v2, awq or safetensors [default: the mix's own]
     #[arg(long, value_name = "FORMAT", value_parser = container)]
     pub format: Option<Container>,
     /// Split the artifact into files of at most this size
@@ -117,12 +124,16 @@ pub struct Goal {
 }
 
 fn container(word: &str) -> Result<Container, String> {
-    match word {
-        "gguf" => Ok(Container::Gguf),
-        "compressed-tensors" => Ok(Container::CompressedTensors),
-        "safetensors" => Ok(Container::Safetensors),
-        _ => Err("expected gguf, compressed-tensors or safetensors".into()),
-    }
+    const ALL: [Container; 6] = [
+        Container::Gguf,
+        Container::CompressedTensors,
+        Container::Gptq,
+        Container::GptqV2,
+        Container::Awq,
+        Container::Safetensors,
+    ];
+    let names = || ALL.map(|c| c.to_string()).join(", ");
+    ALL.into_iter().find(|c| c.to_string() == word).ok_or_else(|| format!("expected one of {}", names()))
 }
 
 /// What the codes of weights are chosen by.
@@ -220,6 +231,89 @@ pub struct Compress {
     /// Where the report goes, .html and .json beside it [default: named after the artifact]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub report: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct CalibrateData {
+    /// Hugging Face folder, GGUF file, or a model id such as Qwen/Qwen3-0.6B
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: String,
+    /// Texts to choose from: files, .jsonl, .gz, folders; NAME=PATH puts a text into the domain NAME [default: each its own]
+    #[arg(required = true, value_name = "TEXT", value_hint = ValueHint::AnyPath)]
+    pub texts: Vec<String>,
+    /// Where the selection goes
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// first, random, coverage (most different words) or cluster (what the model itself tells apart)
+    #[arg(long, default_value = "coverage", value_parser = data_method)]
+    pub method: DataMethod,
+    /// How domains share: together, equal, proportional or diverse (the farthest apart)
+    #[arg(long, default_value = "together", value_parser = mix)]
+    pub mix: Mix,
+    /// Windows to choose
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub samples: usize,
+    /// Tokens of a window [default: 512, or the model's own if shorter]
+    #[arg(long, value_name = "N")]
+    pub length: Option<usize>,
+    /// Cluster what leaves this block, counted from 0 [default: the middle one]
+    #[arg(long, value_name = "N")]
+    pub block: Option<usize>,
+    /// The field of .jsonl files that holds the text
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    pub field: String,
+    /// Also say what so many random choices would have covered
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub compare_seeds: u64,
+    /// Replace a selection that is already there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// Hugging Face folder (compressed-tensors, GPTQ, AWQ, plain) or GGUF file
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: String,
+    /// Where the artifact goes
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub output: PathBuf,
+    /// gguf, compressed-tensors, gptq, gptq-v2, awq or safetensors
+    #[arg(long, value_name = "FORMAT", value_parser = container)]
+    pub to: Container,
+    /// Replace what is already there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ImatrixArgs {
+    /// Hugging Face folder, GGUF file, or a model id such as Qwen/Qwen3-0.6B
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: String,
+    /// Text to run, or what `calibrate-data` chose; may be given more than once
+    #[arg(long, required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text: Vec<PathBuf>,
+    /// Windows of the text [default: 128]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Tokens of such a window [default: 512, or the model's own if shorter]
+    #[arg(long, value_name = "N")]
+    pub length: Option<usize>,
+    /// Where it goes; a name that ends in .dat gets the older layout
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// Replace a file that is already there
+    #[arg(long)]
+    pub force: bool,
+}
+
+fn data_method(word: &str) -> Result<DataMethod, String> {
+    DataMethod::ALL.into_iter().find(|m| m.name() == word).ok_or("expected first, random, coverage or cluster".into())
+}
+
+fn mix(word: &str) -> Result<Mix, String> {
+    Mix::ALL.into_iter().find(|m| m.name() == word).ok_or("expected together, equal, proportional or diverse".into())
 }
 
 #[derive(Args, Debug)]

@@ -19,7 +19,10 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Inspect(args) => commands::inspect::run(args, &common),
         Command::Plan(args) => commands::plan::run(args, &common),
+        Command::CalibrateData(args) => commands::calibrate_data::run(args, &common),
         Command::Compress(args) => commands::compress::run(args, &common),
+        Command::Imatrix(args) => commands::imatrix::run(args, &common),
+        Command::Convert(args) => commands::convert::run(args, &common),
         Command::Eval(args) => commands::eval::run(args, &common),
         Command::Verify(args) => commands::verify::run(args, &common),
         Command::Run(args) => commands::run::run(args, &common),

@@ -71,7 +71,17 @@ pub fn calibration(spec: &CalibrationSpec, source: &Imported) -> Result<Option<C
     if spec.text.is_empty() {
         return Ok(None);
     }
-    let texts = spec.text.iter().map(|path| read_text(Path::new(path))).collect::<Result<Vec<_>>>()?;
+    if let [path] = &spec.text[..]
+        && path.ends_with(".json")
+    {
+        let path = Path::new(path);
+        return Ok(Some(Calibration::from_selection(source, path, &read_text(path)?.text)?));
+    }
+    let mut texts = Vec::new();
+    for path in &spec.text {
+        let files = engine::read_texts(Path::new(path), "", "text")?;
+        texts.extend(files.into_iter().map(|file| engine::Text { name: file.name, text: file.text }));
+    }
     Ok(Some(Calibration::of(source, &texts, spec)?))
 }
 

@@ -18,15 +18,19 @@
 pub mod bits;
 pub mod fp8;
 mod grid;
+mod integers;
 mod levels;
 mod name;
 mod scales;
 mod tiles;
+mod transposed;
 
 pub use grid::Grid;
+pub use integers::{Integers, RepackError};
 pub use levels::Levels;
 pub use scales::{Granularity, Range, ScaleType, e8m0_to_f32};
 pub(crate) use tiles::RowTiles;
+pub use transposed::{Transposed, TransposedError, ZeroPoints};
 
 use crate::{CodecError, Dtype, Matrix, Part, PartSpec};
 use scales::Rule;
@@ -256,7 +260,7 @@ impl Packed {
     }
 
     /// Checks that parts whose lengths were checked are what an encoder could have written: every scale finite and
-    /// positive, every code a number.
+    /// positive (under integers, which ggml's encoders flip so, also negative), every code a number.
     pub fn validate<'a>(
         self,
         rows: usize,
@@ -265,7 +269,8 @@ impl Packed {
     ) -> Result<(), CodecError> {
         let invalid = |block, what| CodecError::Invalid { encoding: self.to_string(), block, what };
         let grid = self.read_grid(rows, cols, bytes)?;
-        let bad = |s: &f32| !s.is_finite() || *s <= 0.0;
+        let flips = matches!(self, Packed::Int { .. });
+        let bad = |s: &f32| !s.is_finite() || *s == 0.0 || (*s < 0.0 && !flips);
         if bad(&grid.global) {
             return Err(invalid(0, "the global scale is not a positive number"));
         }

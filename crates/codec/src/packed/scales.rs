@@ -78,7 +78,7 @@ impl ScaleType {
     }
 
     /// The distance from 1 to the next number of the type.
-    const fn epsilon(self) -> f32 {
+    pub(super) const fn epsilon(self) -> f32 {
         match self {
             ScaleType::F32 => f32::EPSILON,
             ScaleType::F16 => f16::EPSILON.to_f32_const(),

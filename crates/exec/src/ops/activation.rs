@@ -6,7 +6,7 @@ use crate::backward::Backward;
 use crate::forward::Forward;
 use crate::{Data, Error, Scalar};
 use graph::ops::Activation;
-use kernels::Write;
+use kernels::{Curve, Write};
 
 /// What computes an activation.
 pub(crate) enum Function {
@@ -14,17 +14,38 @@ pub(crate) enum Function {
     Gate(kernels::Activation),
     /// The soft cap, with its cap.
     SoftCap(f32),
+    /// Any other.
+    Curve(Curve),
 }
 
 impl From<Activation> for Function {
     fn from(activation: Activation) -> Function {
-        match activation {
-            Activation::Silu => Function::Gate(kernels::Activation::Silu),
-            Activation::Gelu => Function::Gate(kernels::Activation::Gelu),
-            Activation::GeluTanh => Function::Gate(kernels::Activation::GeluTanh),
-            Activation::Relu => Function::Gate(kernels::Activation::Relu),
-            Activation::SoftCap(cap) => Function::SoftCap(cap),
-        }
+        let wide = f64::from;
+        let curve = match activation {
+            Activation::Silu => return Function::Gate(kernels::Activation::Silu),
+            Activation::Gelu => return Function::Gate(kernels::Activation::Gelu),
+            Activation::GeluTanh => return Function::Gate(kernels::Activation::GeluTanh),
+            Activation::Relu => return Function::Gate(kernels::Activation::Relu),
+            Activation::SoftCap(cap) => return Function::SoftCap(cap),
+            Activation::LeakyRelu(slope) => Curve::LeakyRelu { alpha: wide(slope) },
+            Activation::Elu(alpha) => Curve::Elu { alpha: wide(alpha) },
+            Activation::Clip(low, high) => Curve::Clip { low: wide(low), high: wide(high) },
+            Activation::HardSigmoid(alpha, beta) => Curve::HardSigmoid { alpha: wide(alpha), beta: wide(beta) },
+            Activation::HardSwish => Curve::HardSwish,
+            Activation::Sigmoid => Curve::Sigmoid,
+            Activation::Tanh => Curve::Tanh,
+            Activation::Mish => Curve::Mish,
+            Activation::Softplus => Curve::Softplus,
+            Activation::Softsign => Curve::Softsign,
+            Activation::Erf => Curve::Erf,
+            Activation::Exp => Curve::Exp,
+            Activation::Log => Curve::Ln,
+            Activation::Sqrt => Curve::Sqrt,
+            Activation::Abs => Curve::Abs,
+            Activation::Neg => Curve::Neg,
+            Activation::Reciprocal => Curve::Reciprocal,
+        };
+        Function::Curve(curve)
     }
 }
 
@@ -33,6 +54,7 @@ pub(crate) fn apply<R: Scalar>(activation: Activation, x: &[R], y: &mut [R]) {
     match activation.into() {
         Function::Gate(function) => kernels::activate(function, x, y),
         Function::SoftCap(cap) => kernels::soft_cap(R::from_f32(cap), x, y),
+        Function::Curve(curve) => kernels::curve(curve, x, y),
     }
 }
 
@@ -41,6 +63,7 @@ pub(crate) fn apply_grad<R: Scalar>(activation: Activation, x: &[R], dy: &[R], d
     match activation.into() {
         Function::Gate(function) => kernels::activate_grad(function, x, dy, dx, write),
         Function::SoftCap(cap) => kernels::soft_cap_grad(R::from_f32(cap), x, dy, dx, write),
+        Function::Curve(curve) => kernels::curve_grad(curve, x, dy, dx, write),
     }
 }
 

@@ -3,16 +3,37 @@
 mod activation;
 mod add;
 mod attention;
+mod batch_norm;
+mod binary;
+mod concat;
+mod constant;
+mod conv;
+mod conv_transpose;
 mod embedding;
+mod expand;
+mod fake_quant;
 mod gated;
+mod group_norm;
 mod linear;
+mod lrn;
+mod mat_mul;
 mod moe_experts;
 mod moe_route;
 mod mul;
 mod norm;
+mod opaque;
+mod pad;
+mod pool;
+mod reduce;
+mod reshape;
+mod resize;
 mod rope;
 mod scale;
+mod select;
+mod softmax;
+mod space;
 mod split;
+mod transpose;
 
 pub(crate) use activation::Function;
 pub(crate) use gated::Gated;
@@ -53,14 +74,34 @@ pub(crate) fn rule<'a, R: Scalar>(op: &'a Op, step: &'a Step) -> &'a dyn Rule<R>
         Op::Activation(op) => op,
         Op::Add(op) => op,
         Op::Attention(op) => op,
+        Op::BatchNorm(op) => op,
+        Op::Binary(op) => op,
+        Op::Concat(op) => op,
+        Op::Constant(op) => op,
+        Op::Conv(op) => op,
+        Op::ConvTranspose(op) => op,
         Op::Embedding(op) => op,
+        Op::Expand(op) => op,
+        Op::FakeQuant(op) => op,
+        Op::GroupNorm(op) => op,
         Op::Linear(op) => op,
+        Op::Lrn(op) => op,
+        Op::MatMul(op) => op,
         Op::MoeExperts(op) => op,
         Op::MoeRoute(op) => op,
         Op::Mul(op) => op,
         Op::Norm(op) => op,
+        Op::Opaque(op) => op,
+        Op::Pad(op) => op,
+        Op::Pool(op) => op,
+        Op::Reduce(op) => op,
+        Op::Reshape(op) => op,
+        Op::Resize(op) => op,
         Op::Rope(op) => op,
         Op::Scale(op) => op,
+        Op::Select(op) => op,
+        Op::Softmax(op) => op,
         Op::Split(op) => op,
+        Op::Transpose(op) => op,
     }
 }

@@ -41,7 +41,7 @@ impl<R: Scalar> Hidden<R> {
         weights.linear(x, expert.up, None, &mut up)?;
         match op.activation.into() {
             Function::Gate(function) => kernels::gated(function, &gate, &up, &mut product),
-            Function::SoftCap(_) => {
+            Function::SoftCap(_) | Function::Curve(_) => {
                 apply(op.activation, &gate, &mut product);
                 product.iter_mut().zip(&up).for_each(|(product, up)| *product *= *up);
             }
@@ -172,7 +172,7 @@ impl<R: Scalar> ExpertBackward<'_, R> {
             Function::Gate(function) => {
                 kernels::gated_grad(function, &hidden.gate, &hidden.up, dhidden, &mut dgate, &mut dup);
             }
-            Function::SoftCap(_) => {
+            Function::SoftCap(_) | Function::Curve(_) => {
                 kernels::mul(dhidden, &hidden.up, &mut dup, Write::Set);
                 apply_grad(self.op.activation, &hidden.gate, &dup, &mut dgate, Write::Set);
                 let mut gate = vec![R::ZERO; dhidden.len()];

@@ -83,7 +83,7 @@ impl Builder {
     }
 
     pub fn split(&mut self, name: &str, x: ValueId, widths: &[usize]) -> Vec<ValueId> {
-        self.graph.push(name, Split { widths: widths.to_vec() }, &[x], &self.weights).expect("the op fits")
+        self.graph.push(name, Split { axis: 2, widths: widths.to_vec() }, &[x], &self.weights).expect("the op fits")
     }
 
     /// Ends the graph.

@@ -68,6 +68,7 @@ fn decoder(model: &Model) -> Result<(&DecoderConfig, &'static Arch), ExportError
             let arch = arch::by_model_type(&config.family).ok_or_else(|| unknown(&config.family))?;
             Ok((config, arch))
         }
+        Body::Network { .. } => Err(unknown("not a decoder language model")),
         Body::Unknown { reason } => Err(unknown(reason)),
     }
 }

@@ -176,6 +176,7 @@ from_json! {
     u64, "a whole number", v => v.as_u64();
     u32, "a whole number below 2³²", v => v.as_u64()?.try_into().ok();
     usize, "a whole number", v => v.as_u64()?.try_into().ok();
+    i64, "a whole number", v => v.as_i64();
     f64, "a number", v => v.as_f64();
     f32, "a number", v => v.as_f64().map(|x| x as f32);
     bool, "true or false", v => v.as_bool();

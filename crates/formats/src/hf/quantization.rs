@@ -24,6 +24,9 @@ pub struct QuantizationConfig {
     pub ignore: Vec<String>,
     /// Groups of modules that are quantized alike.
     pub config_groups: BTreeMap<String, Group>,
+    /// How keys and values are cached, where their scales are stored.
+    #[serde(default)]
+    pub kv_cache_scheme: Option<QuantizationArgs>,
 }
 
 /// How packed tensors lie in the file.
@@ -208,7 +211,7 @@ impl QuantizationConfig {
         json!({
             "quant_method": "compressed-tensors", "version": "0.18.0", "format": self.format,
             "quantization_status": "compressed", "global_compression_ratio": null, "ignore": self.ignore,
-            "kv_cache_scheme": null, "sparsity_config": {}, "transform_config": {}, "config_groups": groups,
+            "kv_cache_scheme": self.kv_cache_scheme.as_ref().map(QuantizationArgs::to_json), "sparsity_config": {}, "transform_config": {}, "config_groups": groups,
         })
     }
 }

@@ -43,7 +43,7 @@ impl OpSpec for Attention {
         let last = inputs[0].1.len() - 1;
         let heads = Relation::Heads { unit: self.head_dim, repeat: self.heads / self.kv_heads.max(1) };
         Axes::rowwise(last + 1)
-            .link((Port::Output(0), last), (Port::Input(2), last), heads)
+            .link((Port::Output(0), last), (Port::Input(2), last), heads.clone())
             .link((Port::Input(0), last), (Port::Input(1), last), heads)
             .run((Port::Input(0), last), self.head_dim)
             .run((Port::Output(0), last), self.head_dim)

@@ -1,33 +1,78 @@
 //! The coarse ops, one file each. A closed enum lists them, so that a `match` is exhaustive.
 //!
-//! An op says its output shapes, its axis relation, its weights and its cost; how it runs, forward and backward, is
+//! An op says its output shapes, its axis relation, its weights, its cost, and what it becomes when axes lose indices; how it runs, forward and backward, is
 //! `exec`'s to say (a file of the same name there). Adding one: `docs/ADDING.md`.
 
 mod activation;
 mod add;
 mod attention;
+mod batch_norm;
+mod binary;
+mod broadcast;
+mod concat;
+mod constant;
+mod conv;
+mod conv_transpose;
 mod embedding;
+mod expand;
+mod fake_quant;
+mod group_norm;
+mod kept;
 mod linear;
+mod lrn;
+mod mat_mul;
 mod moe_experts;
 mod moe_route;
 mod mul;
 mod norm;
+mod opaque;
+mod pad;
+mod pool;
+mod reduce;
+mod reshape;
+mod resize;
 mod rope;
 mod scale;
+mod select;
+mod softmax;
+mod span;
 mod split;
+mod transpose;
 
 pub use activation::Activation;
 pub use add::Add;
 pub use attention::Attention;
+pub use batch_norm::BatchNorm;
+pub use binary::Binary;
+pub use concat::Concat;
+pub use constant::Constant;
+pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
 pub use embedding::Embedding;
+pub use expand::Expand;
+pub use fake_quant::FakeQuant;
+pub use group_norm::GroupNorm;
+pub use kept::{Kept, KeptAxis};
 pub use linear::Linear;
+pub use lrn::Lrn;
+pub use mat_mul::MatMul;
 pub use moe_experts::{Expert, MoeExperts};
 pub use moe_route::MoeRoute;
 pub use mul::Mul;
 pub use norm::{Norm, NormKind};
+pub use opaque::Opaque;
+pub use pad::{Pad, PadKind};
+pub use pool::{Pool, PoolKind};
+pub use reduce::{Reduce, ReduceKind};
+pub use reshape::Reshape;
+pub use resize::{Coordinates, Interpolation, Resize, Resized, Rounding};
 pub use rope::Rope;
 pub use scale::Scale;
+pub use select::{Pick, Select};
+pub use softmax::Softmax;
+pub use span::Span;
 pub use split::Split;
+pub use transpose::Transpose;
 
 use crate::{Axes, Dim, Kind, Shape, Size, WeightId, WeightStore};
 
@@ -60,6 +105,10 @@ pub trait OpSpec {
     fn factors(&self) -> Vec<WeightId> {
         Vec::new()
     }
+    /// The op after its axes lost indices, where that changes its own fields.
+    fn keep(&self, _kept: &Kept) -> Option<Op> {
+        None
+    }
     /// Its cost at a size.
     fn cost(&self, _inputs: &[Typed], _weights: &WeightStore, _size: Size) -> Cost {
         Cost::default()
@@ -91,7 +140,40 @@ macro_rules! ops {
     };
 }
 
-ops!(Activation, Add, Attention, Embedding, Linear, MoeExperts, MoeRoute, Mul, Norm, Rope, Scale, Split);
+ops!(
+    Activation,
+    Add,
+    Attention,
+    BatchNorm,
+    Binary,
+    Concat,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Embedding,
+    Expand,
+    FakeQuant,
+    GroupNorm,
+    Linear,
+    Lrn,
+    MatMul,
+    MoeExperts,
+    MoeRoute,
+    Mul,
+    Norm,
+    Opaque,
+    Pad,
+    Pool,
+    Reduce,
+    Reshape,
+    Resize,
+    Rope,
+    Scale,
+    Select,
+    Softmax,
+    Split,
+    Transpose,
+);
 
 fn wrong<T>(message: impl Into<String>) -> Result<T, ShapeError> {
     Err(ShapeError(message.into()))
@@ -109,8 +191,25 @@ fn width(inputs: &[Typed], n: usize) -> Result<usize, ShapeError> {
             Some(Dim::Fixed(width)) => Ok(*width),
             _ => wrong(format!("input {n} {} has no fixed last dimension", show(shape))),
         },
+        _ => float(inputs, n).and_then(|_| wrong(format!("input {n} has no width"))),
+    }
+}
+
+/// The shape of the n-th input, which must hold numbers.
+fn float(inputs: &[Typed], n: usize) -> Result<&Shape, ShapeError> {
+    match inputs.get(n) {
+        Some((Kind::Float, shape)) => Ok(shape),
         Some((Kind::Index, _)) => wrong(format!("input {n} holds indices, expected numbers")),
+        Some((Kind::Unknown, _)) => wrong(format!("input {n} comes from an op that the graph cannot look into")),
         None => wrong(format!("input {n} is missing")),
+    }
+}
+
+/// The channels of the n-th input `[batch, channels, space…]`.
+fn channels(inputs: &[Typed], n: usize) -> Result<usize, ShapeError> {
+    match float(inputs, n)?[..] {
+        [_, Dim::Fixed(channels), ..] => Ok(channels),
+        ref shape => wrong(format!("input {n} {} has no fixed channels", show(shape))),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The product of two values of the same shape: `a · b`.
+//! The product of two values, `a · b`, stretched to a common shape where they differ (see `broadcast.rs`).
 
-use super::{OpSpec, ShapeError, Typed, show, wrong};
+use super::{OpSpec, ShapeError, Typed, broadcast};
 use crate::{Axes, WeightStore};
 
 /// See the module.
@@ -9,14 +9,10 @@ pub struct Mul;
 
 impl OpSpec for Mul {
     fn outputs(&self, inputs: &[Typed], _weights: &WeightStore) -> Result<Vec<Typed>, ShapeError> {
-        match inputs {
-            [a, b] if a == b => Ok(vec![a.clone()]),
-            [a, b] => wrong(format!("{} and {} differ", show(&a.1), show(&b.1))),
-            _ => wrong(format!("{} inputs, expected 2", inputs.len())),
-        }
+        broadcast::two(inputs)
     }
 
     fn axes(&self, inputs: &[Typed]) -> Axes {
-        Axes::elementwise(inputs[0].1.len(), 2)
+        broadcast::axes(inputs)
     }
 }

@@ -3,7 +3,7 @@
 //! RMS: `x / √(mean x² + ε) · (w + offset)`; layer norm: `(x − mean) / √(var + ε) · (w + offset) + b`. `size` is the whole
 //! width, or a head's for the query and key norms of Qwen 3 and Gemma 3. Gemma stores `w − 1`: `offset` is 1.
 
-use super::{OpSpec, ShapeError, Typed, expect, width, wrong};
+use super::{Kept, Op, OpSpec, ShapeError, Typed, expect, width, wrong};
 use crate::{Axes, Port, WeightId, WeightStore};
 
 /// What is taken away before scaling.
@@ -50,7 +50,13 @@ impl OpSpec for Norm {
         if width(inputs, 0) != Ok(self.size) {
             return axes.run((Port::Input(0), last), self.size);
         }
+        let axes = axes.statistics((Port::Output(0), last));
         (0..self.weights().len()).fold(axes, |axes, n| axes.same((Port::Output(0), last), (Port::Weight(n), 0)))
+    }
+
+    fn keep(&self, kept: &Kept) -> Option<Op> {
+        let left = kept.get(Port::Weight(0), 0)?.left.len();
+        Some(Norm { size: left, ..self.clone() }.into())
     }
 
     fn weights(&self) -> Vec<WeightId> {

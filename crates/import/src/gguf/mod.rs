@@ -42,7 +42,9 @@ pub(crate) fn open(path: &Path) -> Result<Imported, ImportError> {
         metadata: Some(tensors.all.metadata().clone()),
         files: tensors.all.files().iter().map(|f| f.path().to_owned()).collect(),
         extras: vec![],
+        scattered: vec![],
         notes,
+        network: None,
     })
 }
 

@@ -91,14 +91,48 @@ vectorised! {
     }
 }
 
+/// Filters and taps whose sums the portable form holds in registers at once.
+const SQUARE: (usize, usize) = (2, 3);
+
 vectorised! {
     /// The portable form of [`Real::conv_dots`].
     pub(crate) fn portable_dots<R: Real>(dy: &[R], dy_stride: usize, filters: usize, b: Packed<'_, R>, out: &mut [R], stride: usize) {
-        for m in 0..filters {
-            let dy = &dy[m * dy_stride..][..b.runs * LANES];
-            for (out, offset) in out[m * stride..].iter_mut().zip(b.offsets) {
-                *out += crate::simd::dot(dy, &b.source[offset + b.start..][..b.runs * LANES]);
+        let run = b.runs * LANES;
+        let tap = |k: usize| &b.source[b.offsets[k] + b.start..][..run];
+        for m in (0..filters).step_by(SQUARE.0) {
+            for k in (0..b.offsets.len()).step_by(SQUARE.1) {
+                if m + SQUARE.0 <= filters && k + SQUARE.1 <= b.offsets.len() {
+                    let dy = [&dy[m * dy_stride..][..run], &dy[(m + 1) * dy_stride..][..run]];
+                    square_here(dy, [tap(k), tap(k + 1), tap(k + 2)], &mut out[m * stride + k..], stride);
+                    continue;
+                }
+                for m in m..filters.min(m + SQUARE.0) {
+                    for k in k..b.offsets.len().min(k + SQUARE.1) {
+                        out[m * stride + k] += crate::simd::dot(&dy[m * dy_stride..][..run], tap(k));
+                    }
+                }
             }
+        }
+    }
+}
+
+/// All products of some filters' gradients with some taps, in one pass over both.
+#[inline(always)]
+fn square_here<R: Real>(dy: [&[R]; SQUARE.0], x: [&[R]; SQUARE.1], out: &mut [R], stride: usize) {
+    let mut sums = [[[R::ZERO; LANES]; SQUARE.1]; SQUARE.0];
+    let (dy, x) = (dy.map(|dy| dy.as_chunks::<LANES>().0), x.map(|x| x.as_chunks::<LANES>().0));
+    for v in 0..dy[0].len() {
+        for (sums, dy) in sums.iter_mut().zip(dy) {
+            for (sums, x) in sums.iter_mut().zip(x) {
+                for lane in 0..LANES {
+                    sums[lane] = dy[v][lane].mul_add(x[v][lane], sums[lane]);
+                }
+            }
+        }
+    }
+    for (m, sums) in sums.iter().enumerate() {
+        for (k, sums) in sums.iter().enumerate() {
+            out[m * stride + k] += crate::simd::lane_sum([&sums[..]], |[x], sum| sum + x);
         }
     }
 }

@@ -224,7 +224,8 @@ impl Finder<'_> {
         let value = *node.inputs.get(n)?;
         let map = |index: &[usize]| -> Option<Vec<usize>> {
             match &link.relation {
-                Relation::Same => Some(index.to_vec()),
+                // Parts of another axis all have these channels.
+                Relation::Same if node.outputs.len() == 1 => Some(index.to_vec()),
                 Relation::Heads { unit, repeat } if is_a => {
                     Some(index.iter().map(|i| i / (unit * repeat) * unit + i % unit).collect())
                 }

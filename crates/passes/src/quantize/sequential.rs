@@ -2,8 +2,8 @@
 //!
 //! Two [`Lane`]s run over the calibration text: the original, and the model as far as it is compressed. In each run of
 //! nodes (a block, or what lies between two) the matrices are taken in stages: those that read the same values go
-//! together, and see what the ones before them lost. A stage runs the lanes up to its nodes, gathers statistics of what
-//! it reads, solves, and puts the encoded matrices in place.
+//! together, and see what the ones before them lost. The lanes stop before each stage; statistics of what it reads are
+//! gathered, its matrices solved and put in place, and the lanes go on.
 //!
 //! Before that, transforms may choose scales for the channels of a run ([`Sequential::search`]): then matrices are solved
 //! as they are with their columns multiplied, and what they read in the original is divided likewise. The original
@@ -18,12 +18,13 @@ use super::solver::{Problem, SolveError, solver};
 use super::stages::{Read, parts, stages};
 use crate::partners::{Fold, Refusal, Site, folds};
 use crate::transform::{Reader, Scaling, scaling};
-use calib::{Depth, Inputs, Lane, LaneError};
+use calib::{Inputs, Lane, LaneError};
 use codec::packed::Range as Numbers;
 use codec::{Encoding, Matrix, Part};
-use exec::{Tap, Tensor};
+use exec::Tap;
 use graph::{Graph, GraphError, Model, Patch, Source, SourceError, ValueId, WeightId};
 use plan::{Method, Transform};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -152,7 +153,7 @@ impl<'a> Sequential<'a> {
             Read { site: *site, width, depth, jobs: Vec::new() }
         };
         for part in parts(wanted.iter().map(read).collect(), self.options.limit) {
-            for (site, inputs) in self.gather(segment.clone(), &part)? {
+            for (site, inputs) in self.observe(segment, &part)? {
                 let Some((n, fold, readers)) = wanted.get(&site) else { continue };
                 scales[*n] = scaled(&scalings, fold, readers, &inputs)?;
             }
@@ -215,17 +216,21 @@ impl<'a> Sequential<'a> {
         Ok(self.model.apply(patch)?)
     }
 
-    /// Encodes the weights of a run of nodes. `keep` stores each, and gives the source that it is read from afterwards.
+    /// Encodes the weights of a run of nodes and goes on behind it. `keep` stores each weight, and gives the source that
+    /// it is read from afterwards.
     pub fn quantize<E: From<SequentialError>>(
         &mut self,
         segment: &Range<usize>,
         jobs: &[Job],
         keep: &mut dyn FnMut(Solved) -> Result<Arc<dyn Source>, E>,
     ) -> Result<(), E> {
+        let mut at = segment.start;
         for stage in stages(&self.source, self.graph, segment, jobs, self.options.drift) {
-            let range = segment.start..stage.end;
+            let nodes = stage.nodes.clone();
+            self.advance(at..nodes.start)?;
+            at = nodes.start;
             for part in parts(stage.reads, self.options.limit) {
-                let known = self.gather(range.clone(), &part)?;
+                let known = self.gather(nodes.clone(), &part)?;
                 for read in &part {
                     let inputs = known.get(&read.site);
                     for job in &read.jobs {
@@ -234,9 +239,8 @@ impl<'a> Sequential<'a> {
                     }
                 }
             }
-            self.compressed.set_weights(&self.model.weights).map_err(SequentialError::from)?;
         }
-        Ok(())
+        Ok(self.advance(at..segment.end)?)
     }
 
     /// Puts an encoded weight in place: one of this run, or of an earlier one that is resumed.
@@ -246,16 +250,21 @@ impl<'a> Sequential<'a> {
     }
 
     /// Goes on behind a run of nodes whose weights are done.
-    pub fn advance(&mut self, segment: Range<usize>) -> Result<(), SequentialError> {
+    pub fn advance(&mut self, nodes: Range<usize>) -> Result<(), SequentialError> {
+        // Nothing reads what the last nodes make.
+        if nodes.is_empty() || nodes.end == self.graph.nodes().len() {
+            return Ok(());
+        }
         self.compressed.set_weights(&self.model.weights)?;
-        self.original.advance(segment.clone())?;
-        Ok(self.compressed.advance(segment)?)
+        self.original.advance(nodes.clone())?;
+        Ok(self.compressed.advance(nodes)?)
     }
 
     /// Encodes one weight.
     fn solve(&self, job: &Job, inputs: Option<&Inputs>, read: &Read) -> Result<Solved, SequentialError> {
         let weight = self.source.weights.get(job.weight);
         let mut data = weight.read()?;
+        weight.source.release(0..weight.rows());
         if let Some(inputs) = inputs.filter(|i| i.not_finite().is_none()) {
             correct(&mut data, inputs);
         }
@@ -284,40 +293,63 @@ impl<'a> Sequential<'a> {
         Ok(ranges.into_iter().reduce(Numbers::union))
     }
 
-    /// Statistics of what some matrices read. Both lanes run where their difference is wanted.
-    fn gather(&mut self, range: Range<usize>, part: &[Read]) -> Result<BTreeMap<Site, Inputs>, SequentialError> {
-        let graph = self.graph;
-        let drifts = part.iter().any(|read| read.depth == Depth::Drift);
+    /// Statistics of what some matrices read, before the first of their nodes runs.
+    fn gather(&mut self, nodes: Range<usize>, part: &[Read]) -> Result<BTreeMap<Site, Inputs>, SequentialError> {
         let new = |read: &Read| (read.site, Inputs::new(read.width, read.depth));
         let mut known: BTreeMap<Site, Inputs> = part.iter().map(new).collect();
+        let experts = known.keys().any(|site| matches!(site, Site::Expert(_)));
         for batch in 0..self.original.batches() {
-            let mut originals = BTreeMap::new();
-            if drifts {
-                self.original.look(range.clone(), batch, &mut |tap| {
-                    originals.extend(values(graph, &tap).map(|(id, data)| (id, data.clone())));
-                    originals.retain(|id, _| known.contains_key(&Site::Value(*id)));
-                })?;
-            }
-            for (id, tensor) in &mut originals {
-                if let Some(by) = self.divisors.get(&Site::Value(*id)) {
-                    *tensor = divided(tensor, by)?;
+            for (site, inputs) in &mut known {
+                if let Site::Value(id) = site {
+                    self.see(*id, batch, inputs)?;
                 }
             }
+            if experts {
+                self.compressed.look(nodes.clone(), batch, &mut |tap| {
+                    if let Tap::Expert { weight, rows, .. } = tap {
+                        known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
+                    }
+                })?;
+            }
+        }
+        self.compressed.end_block();
+        Ok(known)
+    }
+
+    /// Takes in the rows of a value in one batch.
+    fn see(&mut self, id: ValueId, batch: usize, inputs: &mut Inputs) -> Result<(), SequentialError> {
+        let rows = self.compressed.value(batch, id)?;
+        match inputs.drift() {
+            Some(_) => {
+                let original = self.original.value(batch, id)?;
+                inputs.see_pair(rows.data(), &divided(original.data(), self.divisors.get(&Site::Value(id))));
+            }
+            None => inputs.see(rows.data()),
+        }
+        Ok(())
+    }
+
+    /// Statistics of what is read anywhere in a run of nodes whose weights are not yet encoded.
+    fn observe(&mut self, nodes: &Range<usize>, part: &[Read]) -> Result<BTreeMap<Site, Inputs>, SequentialError> {
+        let graph = self.graph;
+        let new = |read: &Read| (read.site, Inputs::new(read.width, read.depth));
+        let mut known: BTreeMap<Site, Inputs> = part.iter().map(new).collect();
+        for batch in 0..self.compressed.batches() {
             let mut seen = BTreeSet::new();
-            self.compressed.look(range.clone(), batch, &mut |tap| match tap {
+            self.compressed.look(nodes.clone(), batch, &mut |tap| match tap {
                 Tap::Expert { weight, rows, .. } => {
                     known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                 }
-                tap => values(graph, &tap).filter(|(id, _)| seen.insert(*id)).for_each(|(id, data)| {
-                    let Some(inputs) = known.get_mut(&Site::Value(id)) else { return };
-                    match originals.remove(&id) {
-                        Some(original) => inputs.see_pair(data.data(), original.data()),
-                        None => inputs.see(data.data()),
+                Tap::Inputs { node, inputs } => {
+                    for (id, data) in graph.nodes()[node.0].inputs.iter().zip(inputs) {
+                        let site = known.get_mut(&Site::Value(*id)).filter(|_| seen.insert(*id));
+                        if let (Some(site), Some(data)) = (site, data.float()) {
+                            site.see(data.data());
+                        }
                     }
-                }),
+                }
             })?;
         }
-        self.original.end_block();
         self.compressed.end_block();
         Ok(known)
     }
@@ -339,17 +371,10 @@ fn scaled(
     Ok(scale.iter().any(|s| *s != 1.0).then_some(scale))
 }
 
-/// The tensor with each column divided by a number.
-fn divided(tensor: &Tensor, by: &[f32]) -> Result<Arc<Tensor>, SequentialError> {
-    let data = tensor.data().iter().zip(by.iter().cycle()).map(|(x, s)| x / s).collect();
-    Ok(Arc::new(Tensor::new(tensor.shape().to_vec(), data).map_err(LaneError::Run)?))
-}
-
-/// The numbers that a node is about to read.
-fn values<'t>(graph: &Graph, tap: &Tap<'t>) -> impl Iterator<Item = (ValueId, &'t Arc<Tensor>)> {
-    let (ids, inputs) = match tap {
-        Tap::Inputs { node, inputs } => (graph.nodes()[node.0].inputs.clone(), *inputs),
-        Tap::Expert { .. } => (Vec::new(), &[][..]),
-    };
-    ids.into_iter().zip(inputs).filter_map(|(id, data)| Some((id, data.float()?)))
+/// Rows with each column divided by a number, where there are numbers.
+fn divided<'a>(rows: &'a [f32], by: Option<&Vec<f32>>) -> Cow<'a, [f32]> {
+    match by {
+        Some(by) => rows.iter().zip(by.iter().cycle()).map(|(x, s)| x / s).collect(),
+        None => rows.into(),
+    }
 }

@@ -21,8 +21,8 @@ pub(crate) struct Read {
 /// Matrices that none of the others of the stage stands before.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
-    /// Position behind the last of their nodes.
-    pub end: usize,
+    /// Positions of their nodes, and of what lies between.
+    pub nodes: Range<usize>,
     pub reads: Vec<Read>,
 }
 
@@ -38,9 +38,9 @@ pub(crate) fn stages(model: &Model, graph: &Graph, segment: &Range<usize>, jobs:
             let drifts = drift && needs >= Depth::Hessian && matches!(site, Site::Value(_));
             let depth = if drifts { Depth::Drift } else { needs };
             let read = Read { site, width, depth, jobs };
-            match stages.last_mut().filter(|s| s.end == at + 1 || s.reads.iter().any(|r| r.site == read.site)) {
+            match stages.last_mut().filter(|s| s.nodes.end == at + 1 || s.reads.iter().any(|r| r.site == read.site)) {
                 Some(stage) => stage.take(at, read),
-                None => stages.push(Stage { end: at + 1, reads: vec![read] }),
+                None => stages.push(Stage { nodes: at..at + 1, reads: vec![read] }),
             }
         }
     }
@@ -49,7 +49,7 @@ pub(crate) fn stages(model: &Model, graph: &Graph, segment: &Range<usize>, jobs:
 
 impl Stage {
     fn take(&mut self, at: usize, read: Read) {
-        self.end = at + 1;
+        self.nodes.end = at + 1;
         match self.reads.iter_mut().find(|r| r.site == read.site) {
             Some(same) => {
                 same.depth = same.depth.max(read.depth);

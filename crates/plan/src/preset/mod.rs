@@ -1,6 +1,7 @@
 //! Presets: an encoding for every weight of a model, under one name.
 //!
-//! llama.cpp's mixes ([`Mix`]) make GGUF files; the others ([`Pack`]) make compressed-tensors folders.
+//! llama.cpp's mixes ([`Mix`]) make GGUF files; the others ([`Pack`]) make compressed-tensors folders,
+//! and those of integers also GPTQ and AWQ folders.
 
 mod mix;
 mod pack;
@@ -55,6 +56,14 @@ impl Preset {
         match self {
             Preset::Mix(_) => Container::Gguf,
             Preset::Pack(_) => Container::CompressedTensors,
+        }
+    }
+
+    /// Whether artifacts of this kind can hold it, where all its encodings fit.
+    pub fn fits(self, container: Container) -> bool {
+        match self {
+            Preset::Mix(_) => container == Container::Gguf,
+            Preset::Pack(_) => !matches!(container, Container::Gguf | Container::Safetensors),
         }
     }
 

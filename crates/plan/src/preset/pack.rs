@@ -4,7 +4,7 @@
 
 use codec::packed::{Bits, Granularity, ScaleType};
 use codec::{Dtype, Encoding, Packed};
-use graph::{Role, Weight};
+use graph::{InputQuant, Role, Weight};
 
 /// A compressed-tensors format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,10 +13,18 @@ pub enum Pack {
     W8A16,
     /// Eight-bit integers, a scale per row, plain bytes.
     Int8,
+    /// The same, and inputs in eight bits under a scale per token.
+    W8A8,
     /// E4M3 floats, a scale per row.
     Fp8,
+    /// The same, and inputs in E4M3 under a scale per token.
+    Fp8Dynamic,
+    /// E4M3 floats, a scale per 128 × 128; inputs in E4M3, a scale per 128.
+    Fp8Block,
     /// Four-bit integers, a scale per 128.
     W4A16,
+    /// Four-bit integers, a scale per 32.
+    W4A16G32,
     /// Four-bit integers, a scale and a zero point per 128.
     W4A16Asym,
     /// NVIDIA's four-bit floats.
@@ -27,15 +35,30 @@ pub enum Pack {
 
 impl Pack {
     /// Every one, larger ones first.
-    pub const ALL: [Pack; 7] =
-        [Pack::W8A16, Pack::Int8, Pack::Fp8, Pack::W4A16Asym, Pack::W4A16, Pack::Nvfp4, Pack::Mxfp4];
+    pub const ALL: [Pack; 11] = [
+        Pack::W8A16,
+        Pack::Int8,
+        Pack::W8A8,
+        Pack::Fp8,
+        Pack::Fp8Dynamic,
+        Pack::Fp8Block,
+        Pack::W4A16G32,
+        Pack::W4A16Asym,
+        Pack::W4A16,
+        Pack::Nvfp4,
+        Pack::Mxfp4,
+    ];
 
     /// The name.
     pub const fn name(self) -> &'static str {
         match self {
             Pack::W8A16 => "w8a16",
             Pack::Int8 => "int8",
+            Pack::W8A8 => "w8a8",
             Pack::Fp8 => "fp8",
+            Pack::Fp8Dynamic => "fp8-dynamic",
+            Pack::Fp8Block => "fp8-block",
+            Pack::W4A16G32 => "w4a16-g32",
             Pack::W4A16 => "w4a16",
             Pack::W4A16Asym => "w4a16-asym",
             Pack::Nvfp4 => "nvfp4",
@@ -49,13 +72,28 @@ impl Pack {
         packed.map_or(weight.encoding, Encoding::Packed)
     }
 
+    /// How the input of every layer that it packs is quantized when the model runs.
+    pub const fn input(self) -> Option<InputQuant> {
+        match self {
+            Pack::W8A8 => Some(InputQuant::Int8PerToken),
+            Pack::Fp8Dynamic => Some(InputQuant::Fp8PerToken),
+            Pack::Fp8Block => Some(InputQuant::Fp8Groups),
+            _ => None,
+        }
+    }
+
     fn packed(self, weight: &Weight) -> Option<Packed> {
         let (scale, per) = (scale_type(weight), Granularity::Channel);
         let group = group_of(weight.cols());
         match self {
             Pack::W8A16 => Some(Packed::Int { bits: EIGHT, symmetric: true, per, scale }),
-            Pack::Int8 => Some(Packed::Int8 { per, scale }),
-            Pack::Fp8 => Some(Packed::Fp8 { per, scale }),
+            Pack::Int8 | Pack::W8A8 => Some(Packed::Int8 { per, scale }),
+            Pack::Fp8 | Pack::Fp8Dynamic => Some(Packed::Fp8 { per, scale }),
+            Pack::Fp8Block => Some(Packed::Fp8 { per: Granularity::Block, scale }),
+            Pack::W4A16G32 => {
+                let per = Granularity::group(32).filter(|_| weight.cols().is_multiple_of(32)).unwrap_or(per);
+                Some(Packed::Int { bits: FOUR, symmetric: true, per, scale })
+            }
             Pack::W4A16 => Some(Packed::Int { bits: FOUR, symmetric: true, per: group, scale }),
             Pack::W4A16Asym => Some(Packed::Int { bits: FOUR, symmetric: false, per: group, scale }),
             Pack::Nvfp4 => weight.cols().is_multiple_of(16).then_some(Packed::Nvfp4),

@@ -1,8 +1,11 @@
 //! One file per command.
 
+pub mod calibrate_data;
 pub mod completions;
 pub mod compress;
+pub mod convert;
 pub mod eval;
+pub mod imatrix;
 pub mod inspect;
 pub mod plan;
 pub mod report;
