@@ -42,7 +42,7 @@ pub(crate) fn quantize(
     let calibration = options.calibration.ok_or(EngineError::NoCalibration { method: jobs[0].method })?;
     let checkpoint = Checkpoint::open(out, &hash(imported, plan, calibration), options.replace)?;
     let spill = calibration.learning(&imported.model, options).spill.then(|| checkpoint.folder());
-    let settings = sequential::Options { spill, limit: options.statistics(), drift: true };
+    let settings = sequential::Options { spill, limit: options.statistics(), mode: plan.recipe.calibration.mode };
     let walk = Sequential::new(&imported.model, model, &calibration.windows, settings)?;
     let mut run = Walk { walk, source: &imported.model, jobs: &jobs, checkpoint: &checkpoint, notes: importance.notes };
     run.all(progress)?;
@@ -150,6 +150,6 @@ fn hash(imported: &Imported, plan: &Plan, calibration: &Calibration) -> String {
     for window in &calibration.windows {
         window.iter().for_each(|id| hasher.update(id.to_le_bytes()));
     }
-    hasher.update(env!("CARGO_PKG_VERSION"));
+    hasher.update(format!("{:?} {}", plan.recipe.calibration.mode, env!("CARGO_PKG_VERSION")));
     hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -151,6 +151,9 @@ pub struct Learn {
     /// Tokens of such a window [default: 512, or the model's own if shorter]
     #[arg(long, value_name = "N")]
     pub length: Option<usize>,
+    /// Gather statistics from the original alone: faster, and not as good
+    #[arg(long)]
+    pub whole_model: bool,
 }
 
 fn method(word: &str) -> Result<Method, String> {

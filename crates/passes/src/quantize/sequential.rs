@@ -1,6 +1,7 @@
 //! Quantizing a model block by block, each from what the blocks before it really produce.
 //!
-//! Two [`Lane`]s run over the calibration text: the original, and the model as far as it is compressed. In each run of
+//! Two [`Lane`]s run over the calibration text: the original, and the model as far as it is compressed (or the original
+//! alone, in [`Mode::WholeModel`]). In each run of
 //! nodes (a block, or what lies between two) the matrices are taken in stages: those that read the same values go
 //! together, and see what the ones before them lost. The lanes stop before each stage; statistics of what it reads are
 //! gathered, its matrices solved and put in place, and the lanes go on.
@@ -16,7 +17,7 @@ use codec::packed::Range as Numbers;
 use codec::{Encoding, Matrix, Part};
 use exec::Tap;
 use graph::{Graph, GraphError, Model, Patch, Source, SourceError, ValueId, WeightId};
-use plan::Method;
+use plan::{Method, Mode};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -69,8 +70,8 @@ pub struct Options<'a> {
     pub spill: Option<&'a Path>,
     /// Bytes that the statistics of a stage may take together.
     pub limit: u64,
-    /// Whether matrices make good what those before them lost.
-    pub drift: bool,
+    /// Which model the statistics are of.
+    pub mode: Mode,
 }
 
 /// See the module.
@@ -79,7 +80,8 @@ pub struct Sequential<'a> {
     graph: &'a Graph,
     model: Model,
     original: Lane,
-    compressed: Lane,
+    /// None where statistics are of the original.
+    compressed: Option<Lane>,
     options: Options<'a>,
 }
 
@@ -95,7 +97,8 @@ impl<'a> Sequential<'a> {
             return Err(SequentialError::NoGraph);
         };
         let lane = |model: &Model| Lane::new(graph, &model.weights, config.vocab, windows, options.spill);
-        Ok(Sequential { original: lane(source)?, compressed: lane(&model)?, source, graph, model, options })
+        let compressed = (options.mode == Mode::Sequential).then(|| lane(&model)).transpose()?;
+        Ok(Sequential { original: lane(source)?, compressed, source, graph, model, options })
     }
 
     /// Runs of nodes that cover the graph, in order.
@@ -119,7 +122,7 @@ impl<'a> Sequential<'a> {
         keep: &mut dyn FnMut(Solved) -> Result<Arc<dyn Source>, E>,
     ) -> Result<(), E> {
         let mut at = segment.start;
-        for stage in stages(self.source, self.graph, segment, jobs, self.options.drift) {
+        for stage in stages(self.source, self.graph, segment, jobs, self.compressed.is_some()) {
             let nodes = stage.nodes.clone();
             self.advance(at..nodes.start)?;
             at = nodes.start;
@@ -149,9 +152,10 @@ impl<'a> Sequential<'a> {
         if nodes.is_empty() || nodes.end == self.graph.nodes().len() {
             return Ok(());
         }
-        self.compressed.set_weights(&self.model.weights)?;
         self.original.advance(nodes.clone())?;
-        Ok(self.compressed.advance(nodes)?)
+        let Some(compressed) = &mut self.compressed else { return Ok(()) };
+        compressed.set_weights(&self.model.weights)?;
+        Ok(compressed.advance(nodes)?)
     }
 
     /// Encodes one weight.
@@ -199,20 +203,25 @@ impl<'a> Sequential<'a> {
                 }
             }
             if experts {
-                self.compressed.look(nodes.clone(), batch, &mut |tap| {
+                self.seen().look(nodes.clone(), batch, &mut |tap| {
                     if let Tap::Expert { weight, rows, .. } = tap {
                         known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                     }
                 })?;
             }
         }
-        self.compressed.end_block();
+        self.seen().end_block();
         Ok(known)
+    }
+
+    /// The lane that statistics are of.
+    fn seen(&mut self) -> &mut Lane {
+        self.compressed.as_mut().unwrap_or(&mut self.original)
     }
 
     /// Takes in the rows of a value in one batch.
     fn see(&mut self, id: ValueId, batch: usize, inputs: &mut Inputs) -> Result<(), SequentialError> {
-        let rows = self.compressed.value(batch, id)?;
+        let rows = self.seen().value(batch, id)?;
         match inputs.drift() {
             Some(_) => inputs.see_pair(rows.data(), self.original.value(batch, id)?.data()),
             None => inputs.see(rows.data()),
