@@ -1,11 +1,14 @@
 """Imatrix files by llama-imatrix (llama.cpp 2026-09) in both layouts, of two tiny models.
 
-    python make.py CONVERT LLAMA_IMATRIX STORIES260K TEXT          (needs torch and transformers)
+    python make.py CONVERT LLAMA_BIN STORIES260K TEXT          (needs torch, transformers and gguf)
 
 `dense.*`: stories260K, two chunks of 64 tokens. `experts.*`: the random model of ../logits/mixtral with 16 experts, one
-chunk of 16 tokens, so that some experts see nothing. CONVERT is `target/release/examples/convert`.
+chunk of 16 tokens, so that some experts see nothing. `dense-q3_k_m.json`: SHA-256 of every tensor that llama-quantize makes
+of stories260K with `dense.gguf`. CONVERT is `target/release/examples/convert`, LLAMA_BIN the folder
+of llama-imatrix and llama-quantize.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from gguf import GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +31,13 @@ def imatrix(convert, tool, model, text, name, context, chunks):
         command = [tool, "-m", "model.gguf", "-f", text, "-c", context, "-b", context, "--chunks", chunks, "-t", "1"]
         command += ["--output-format", form, "-o", HERE / f"{name}.{form}"]
         subprocess.run([str(c) for c in command], check=True, capture_output=True)
+
+
+def quantized(tool, preset):
+    command = [tool, "--imatrix", HERE / "dense.gguf", "model.gguf", "out.gguf", preset, "1"]
+    subprocess.run([str(c) for c in command], check=True, capture_output=True)
+    hashes = {t.name: hashlib.sha256(t.data.tobytes()).hexdigest() for t in GGUFReader("out.gguf").tensors}
+    (HERE / f"dense-{preset.lower()}.json").write_text(json.dumps(hashes, indent=0) + "\n")
 
 
 def experts(stories, out):
@@ -42,13 +53,14 @@ def experts(stories, out):
 
 
 def main():
-    convert, tool, stories, text = (Path(p).resolve() for p in sys.argv[1:5])
+    convert, tools, stories, text = (Path(p).resolve() for p in sys.argv[1:5])
     with tempfile.TemporaryDirectory() as folder:
         shutil.copyfile(text, f"{folder}/text.txt")
         os.chdir(folder)
-        imatrix(convert, tool, stories, "text.txt", "dense", 64, 2)
+        imatrix(convert, tools / "llama-imatrix", stories, "text.txt", "dense", 64, 2)
+        quantized(tools / "llama-quantize", "Q3_K_M")
         experts(stories, Path("experts"))
-        imatrix(convert, tool, "experts", "text.txt", "experts", 16, 1)
+        imatrix(convert, tools / "llama-imatrix", "experts", "text.txt", "experts", 16, 1)
 
 
 main()

@@ -98,6 +98,17 @@ impl Graph {
         self.push(name, op, inputs, weights).map(|outputs| outputs[0])
     }
 
+    /// How much has been built, for [`Graph::rollback`].
+    pub fn mark(&self) -> (usize, usize) {
+        (self.nodes.len(), self.values.len())
+    }
+
+    /// Takes back every node and value since a mark.
+    pub fn rollback(&mut self, (nodes, values): (usize, usize)) {
+        self.nodes.truncate(nodes);
+        self.values.truncate(values);
+    }
+
     /// Names a value; nodes name their outputs after themselves.
     pub fn name_value(&mut self, value: ValueId, name: &str) {
         self.values[value.0].name = name.into();

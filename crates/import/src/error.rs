@@ -1,6 +1,6 @@
 //! Everything that can be wrong with a model, collected before anything fails.
 
-use formats::{gguf, hf, safetensors};
+use formats::{gguf, hf, onnx, safetensors};
 use graph::GraphError;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub enum Problem {
     #[error("{}: no such file or folder; check the path", .0.display())]
     NotFound(PathBuf),
-    #[error("{}: neither a model folder nor a .gguf file; give one of these", .0.display())]
+    #[error("{}: neither a model folder nor a .gguf or .onnx file; give one of these", .0.display())]
     NotAModel(PathBuf),
     #[error(transparent)]
     Config(#[from] hf::Error),
@@ -19,6 +19,8 @@ pub enum Problem {
     Safetensors(#[from] safetensors::Error),
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
+    #[error(transparent)]
+    Onnx(#[from] onnx::Error),
     #[error("{}: key `{key}` is {value}, which is not between {min} and {max}; correct it, or download the file again", file.display())]
     Range { file: PathBuf, key: String, value: String, min: usize, max: usize },
     #[error("{}: key `{key}` {why}", file.display())]

@@ -94,6 +94,7 @@ pub(crate) fn open(path: &Path) -> Result<Imported, ImportError> {
         extras: extras(path),
         scattered: tensors.packed.scattered,
         notes,
+        network: None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Files to graph: Hugging Face folders and GGUF files, one decoder builder for every family.
+//! Files to graph: Hugging Face folders and GGUF files, one decoder builder for every family; ONNX files, node by node.
 //!
 //! [`open`] maps a model, reads its config, finds every weight that the config calls for, and builds the graph. It
 //! collects every problem, then fails. Weights stay in their files until they are read.
@@ -20,6 +20,7 @@ pub mod hub;
 mod keys;
 mod load;
 mod names;
+pub mod onnx;
 mod rope;
 pub mod running;
 mod stored;
@@ -38,6 +39,7 @@ use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokenizer::{Tokenizer, TokenizerError};
 
 /// The container that a model came in.
@@ -47,6 +49,8 @@ pub enum Kind {
     HuggingFace,
     /// One GGUF file, or all files of a split.
     Gguf,
+    /// One ONNX file, with the files of its external data.
+    Onnx,
 }
 
 /// An opened model.
@@ -72,6 +76,8 @@ pub struct Imported {
     pub scattered: Vec<String>,
     /// What a user should know: tensors left out, limits of what is run.
     pub notes: Vec<String>,
+    /// Where everything stands in an ONNX file.
+    pub network: Option<Arc<onnx::Network>>,
 }
 
 impl Imported {
@@ -84,7 +90,7 @@ impl Imported {
     }
 }
 
-/// Opens a model folder or a `.gguf` file (any file of a split).
+/// Opens a model folder, a `.gguf` file (any file of a split) or an `.onnx` file.
 pub fn open(path: &Path) -> Result<Imported, ImportError> {
     if path.is_dir() {
         return hf::open(path);
@@ -94,6 +100,9 @@ pub fn open(path: &Path) -> Result<Imported, ImportError> {
     }
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || starts_like_gguf(path) {
         return gguf::open(path);
+    }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        return onnx::open(path);
     }
     Err(ImportError::one(path, Problem::NotAModel(path.to_owned())))
 }

@@ -12,7 +12,7 @@
 //! | Q4_1's minimum instead of a zero point | `−zero · scale`, where f16 holds it |
 //! | a scale of another float type | where that holds it |
 
-use super::{Bits, Granularity, Grid, Packed};
+use super::{Granularity, Grid, Packed};
 use crate::block::Levels as BlockLevels;
 use crate::{BlockFormat, CodecError, Dtype, Encoding, Part};
 use half::f16;
@@ -318,13 +318,4 @@ fn read_blocks(format: BlockFormat, rows: usize, cols: usize, bytes: &[u8]) -> R
         scale.push(step.scale);
     }
     Ok(Integers { rows, cols, width, codes, zero, scale })
-}
-
-/// The widest symmetric or asymmetric group encoding of `bits` bits and f16 scales that holds all of these exactly, of
-/// the group sizes that servers have kernels for.
-pub fn common_group(bits: Bits, symmetric: bool, all: &[&Integers]) -> Option<Packed> {
-    let scale = super::ScaleType::F16;
-    let sizes = [128, 64, 32].into_iter().filter_map(Granularity::group);
-    let packed = sizes.map(|per| Packed::Int { bits, symmetric, per, scale });
-    packed.into_iter().find(|p| all.iter().all(|i| i.write(Encoding::Packed(*p)).is_ok()))
 }

@@ -26,7 +26,7 @@ mod tiles;
 mod transposed;
 
 pub use grid::Grid;
-pub use integers::{Integers, RepackError, common_group};
+pub use integers::{Integers, RepackError};
 pub use levels::Levels;
 pub use scales::{Granularity, Range, ScaleType, e8m0_to_f32};
 pub(crate) use tiles::RowTiles;

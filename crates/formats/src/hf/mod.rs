@@ -23,6 +23,7 @@ pub use rope::{Rope, RopeParameters};
 
 /// How a folder's weights are packed.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one per model")]
 pub enum Quantization {
     /// As compressed-tensors does.
     CompressedTensors(QuantizationConfig),

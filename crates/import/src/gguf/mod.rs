@@ -44,6 +44,7 @@ pub(crate) fn open(path: &Path) -> Result<Imported, ImportError> {
         extras: vec![],
         scattered: vec![],
         notes,
+        network: None,
     })
 }
 
