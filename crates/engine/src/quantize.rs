@@ -64,7 +64,7 @@ pub(crate) fn round_all(
     model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
 }
 
-fn jobs(model: &Model, plan: &Plan) -> Vec<Job> {
+pub(crate) fn jobs(model: &Model, plan: &Plan) -> Vec<Job> {
     let calibrated = plan.tensors.iter().filter(|t| t.method.calibrates());
     let job =
         |t: &plan::PlannedTensor| Some(Job { weight: model.weights.find(&t.name)?, encoding: t.to, method: t.method });

@@ -200,6 +200,9 @@ pub struct PlanArgs {
     /// Write the plan as TOML, to be edited and run with `compress --plan`
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
+    /// Try the block that needs most memory, before hours are spent on all of them
+    #[arg(long)]
+    pub smoke: bool,
 }
 
 #[derive(Args, Debug)]
