@@ -18,19 +18,35 @@ pub(super) fn rebuild(model: &Model, network: &Network) -> Result<GraphProto, Ex
         let why = "a file that is no graph here is compressed by no pass, so there is nothing to write".into();
         return Err(ExportError::Onnx { why });
     };
+    if unchanged(model, graph, network) {
+        return Ok(proto.clone());
+    }
     let mut work = Rebuild::new(model, graph, network);
     for (at, node) in graph.nodes().iter().enumerate() {
         work.node(at, node)?;
     }
     work.outputs()?;
     work.pull()?;
-    let mut made = GraphProto { node: std::mem::take(&mut work.nodes), ..proto.clone() };
+    work.nodes.sort_by_key(|(place, _)| *place);
+    let nodes = std::mem::take(&mut work.nodes).into_iter().map(|(_, node)| node).collect();
+    let mut made = GraphProto { node: nodes, ..proto.clone() };
     made.initializer = work.initializers(&made);
     made.input.retain(|v| work.is_input(v) || made.initializer.iter().any(|t| Some(t.label()) == v.name.as_deref()));
     work.refresh(&mut made);
     let order = order(&made).map_err(|e| ExportError::Onnx { why: e.to_string() })?;
     made.node = order.into_iter().filter_map(|i| made.node.get(i).cloned()).collect();
     Ok(made)
+}
+
+/// Whether no pass changed anything.
+fn unchanged(model: &Model, graph: &Graph, network: &Network) -> bool {
+    let same = |(id, weight): (WeightId, &Arc<graph::Weight>)| {
+        Arc::ptr_eq(weight, network.weights.get(id)) && model.weights.grid(id) == network.weights.grid(id)
+    };
+    *graph == network.graph
+        && model.weights.len() == network.weights.len()
+        && model.weights.iter().all(same)
+        && graph.nodes().iter().all(|n| matches!(n.op, Op::Constant(_)) || network.nodes.contains_key(&n.name))
 }
 
 struct Rebuild<'a> {
@@ -41,7 +57,10 @@ struct Rebuild<'a> {
     old: HashMap<&'a str, &'a Node>,
     /// How many graph nodes each of the file's nodes became.
     parts: HashMap<usize, usize>,
-    nodes: Vec<NodeProto>,
+    /// With the place of each in the file, or of what it stands for.
+    nodes: Vec<(usize, NodeProto)>,
+    /// The place of the last node.
+    place: usize,
     /// Positions of the file's nodes that are in `nodes`.
     kept: HashSet<usize>,
     /// Tensors that are new or replace others of their name.
@@ -62,6 +81,7 @@ impl<'a> Rebuild<'a> {
             old: network.graph.nodes().iter().map(|n| (n.name.as_str(), n)).collect(),
             parts,
             nodes: Vec::new(),
+            place: 0,
             kept: HashSet::new(),
             tensors: HashMap::new(),
             fresh: Vec::new(),
@@ -75,6 +95,7 @@ impl<'a> Rebuild<'a> {
 
     /// A node word for word, renamed, or anew.
     fn node(&mut self, at: usize, node: &'a Node) -> Result<(), ExportError> {
+        self.place = self.origin(node).unwrap_or(self.place);
         for weight in node.op.spec().weights() {
             self.weight(weight)?;
         }
@@ -97,7 +118,7 @@ impl<'a> Rebuild<'a> {
 
     fn keep(&mut self, index: usize, node: NodeProto) {
         self.kept.insert(index);
-        self.nodes.push(node);
+        self.nodes.push((index, node));
     }
 
     fn origin(&self, node: &Node) -> Option<usize> {
@@ -162,7 +183,7 @@ impl<'a> Rebuild<'a> {
         };
         let made = emit.nodes()?;
         let constants = emit.constants;
-        self.nodes.extend(made);
+        self.nodes.extend(made.into_iter().map(|node| (self.place, node)));
         constants.into_iter().for_each(|tensor| self.tensor(tensor));
         Ok(())
     }
@@ -204,7 +225,8 @@ impl<'a> Rebuild<'a> {
                 let inputs: Vec<String> =
                     [made.codes.label().to_owned(), made.scale.label().to_owned()].into_iter().chain(zero).collect();
                 let axis = made.axis.iter().map(|axis| int("axis", *axis as i64)).collect();
-                self.nodes.push(node("DequantizeLinear", &format!("{name}_dequantize"), &inputs, &[name], axis));
+                let made = node("DequantizeLinear", &format!("{name}_dequantize"), &inputs, &[name], axis);
+                self.nodes.push((self.place, made));
                 [Some(made.codes), Some(made.scale), made.zero].into_iter().flatten().for_each(|t| self.tensor(t));
             }
         }
@@ -219,7 +241,8 @@ impl<'a> Rebuild<'a> {
             let was = self.network.values.get(&name).map(|v| &self.network.graph.values()[v.0].name);
             let stays = was == Some(now) || *now == name || self.graph.find(&format!("output {name}")).is_some();
             if !stays {
-                self.nodes.push(node("Identity", &format!("{name}_identity"), std::slice::from_ref(now), &[name], vec![]));
+                let shown = node("Identity", &format!("{name}_identity"), std::slice::from_ref(now), &[name], vec![]);
+                self.nodes.push((usize::MAX, shown));
             }
         }
         Ok(())
@@ -231,12 +254,12 @@ impl<'a> Rebuild<'a> {
         let makers: HashMap<&str, usize> =
             proto.node.iter().enumerate().flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), i))).collect();
         let bound: HashSet<usize> = self.network.nodes.values().copied().collect();
-        let mut made: HashSet<String> = self.nodes.iter().flat_map(|n| n.output.clone()).collect();
+        let mut made: HashSet<String> = self.nodes.iter().flat_map(|(_, n)| n.output.clone()).collect();
         made.extend(self.tensors.keys().cloned());
         made.extend(proto.input.iter().filter_map(|v| v.name.clone()));
         made.extend(proto.initializer.iter().map(|t| t.label().to_owned()));
         let mut wanted: Vec<String> = proto.output.iter().filter_map(|v| v.name.clone()).collect();
-        wanted.extend(self.nodes.iter().flat_map(reads));
+        wanted.extend(self.nodes.iter().flat_map(|(_, n)| reads(n)));
         while let Some(name) = wanted.pop() {
             if name.is_empty() || !made.insert(name.clone()) {
                 continue;
