@@ -1,15 +1,15 @@
 //! What is fuzzed: each target takes any bytes, must not panic, and what a reader accepts must hold together.
 
 use formats::hf::{Json, QuantizationConfig, Rope};
-use formats::{gguf, safetensors};
+use formats::{gguf, onnx, safetensors};
 use std::path::Path;
 
 /// A target by name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, the planted one last.
-pub const TARGETS: [Target; 4] =
-    [("safetensors", safetensors), ("gguf", gguf), ("config", config), ("planted", planted)];
+pub const TARGETS: [Target; 5] =
+    [("safetensors", safetensors), ("gguf", gguf), ("config", config), ("onnx", onnx), ("planted", planted)];
 
 /// The safetensors header: every tensor lies in the file, is as long as its shape says, and shares no byte.
 pub fn safetensors(data: &[u8]) {
@@ -56,6 +56,18 @@ pub fn config(data: &[u8]) {
         let again = QuantizationConfig::of(&again.root()).expect("what we write, we read");
         // A strategy that was inferred is spelled out from then on.
         assert_eq!(again.map(|a| a.to_json()), Some(quantization.to_json()));
+    }
+}
+
+/// The ONNX message: nodes are ordered, every tensor of numbers is as long as its shape says.
+pub fn onnx(data: &[u8]) {
+    let Ok((model, order)) = onnx::parse(onnx::Bytes::copy_from_slice(data)) else { return };
+    let nodes = model.graph.as_ref().map_or(0, |g| g.node.len());
+    assert_eq!(order.len(), nodes);
+    for tensor in onnx::tensors(&model).into_iter().filter(|t| !t.is_external()) {
+        let Ok(bytes) = tensor.inline_bytes() else { continue };
+        let elements = tensor.shape().expect("it was checked").iter().product();
+        let _ = onnx::integers(tensor.dtype().expect("it was checked"), &bytes, elements);
     }
 }
 

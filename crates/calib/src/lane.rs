@@ -123,6 +123,16 @@ impl Lane {
         Ok(())
     }
 
+    /// Gives what waits another name: the output of one block becomes the input of any other.
+    pub fn rename(&mut self, from: ValueId, to: ValueId) -> Result<(), LaneError> {
+        for waiting in &mut self.waiting {
+            let mut values = waiting.take()?;
+            let value = values.remove(&from).ok_or(LaneError::NotWaiting { id: from.0 })?;
+            waiting.put(Values::from([(to, value)]))?;
+        }
+        Ok(())
+    }
+
     /// Lets the weights of the block go.
     pub fn end_block(&mut self) {
         self.executor.end_block();

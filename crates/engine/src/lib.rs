@@ -21,6 +21,7 @@ mod quality;
 mod quantize;
 mod repack;
 mod sampled;
+mod smoke;
 mod staging;
 mod texts;
 pub mod training;
@@ -38,6 +39,7 @@ pub use importance::{Importance, ImportanceError, gather_imatrix, importance};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;
 pub use sampled::sampled_text;
+pub use smoke::{Smoke, smoke};
 pub use texts::{TextFile, read_texts};
 pub use verify::{Verification, verify};
 

@@ -55,7 +55,8 @@ pub(crate) fn quantize(
     let hash = hash(imported, plan, calibration, options.seed);
     let checkpoint = Checkpoint::open(out, &hash, options.replace)?;
     let spill = calibration.learning(&imported.model, options).spill.then(|| checkpoint.folder());
-    let settings = sequential::Options { spill, limit: options.statistics(), drift: true, transforms };
+    let mode = plan.recipe.calibration.mode;
+    let settings = sequential::Options { spill, limit: options.statistics(), mode, transforms };
     let walk = Sequential::new(&target, model, &calibration.windows, settings)?;
     let mut run = Walk { walk, source: &target, jobs: &jobs, checkpoint: &checkpoint, notes };
     run.all(progress)?;
@@ -87,7 +88,7 @@ pub(crate) fn round_all(
     model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
 }
 
-fn jobs(model: &Model, plan: &Plan) -> Vec<Job> {
+pub(crate) fn jobs(model: &Model, plan: &Plan) -> Vec<Job> {
     let calibrated = plan.tensors.iter().filter(|t| t.method.calibrates());
     let job =
         |t: &plan::PlannedTensor| Some(Job { weight: model.weights.find(&t.name)?, encoding: t.to, method: t.method });
@@ -186,6 +187,6 @@ fn hash(imported: &Imported, plan: &Plan, calibration: &Calibration, seed: u64) 
     for window in &calibration.windows {
         window.iter().for_each(|id| hasher.update(id.to_le_bytes()));
     }
-    hasher.update(env!("CARGO_PKG_VERSION"));
+    hasher.update(format!("{:?} {}", plan.recipe.calibration.mode, env!("CARGO_PKG_VERSION")));
     hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

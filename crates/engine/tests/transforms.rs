@@ -88,8 +88,7 @@ fn partners_are_those_that_the_papers_name() {
             let writers = |f: &passes::partners::Fold| roles(&model, f.writers.iter().map(|(w, _)| *w));
             all.next().map(writers)
         };
-        let qkv: &[Role] =
-            if config.fused_qkv { &[Role::AttnQkv] } else { &[Role::AttnQ, Role::AttnK, Role::AttnV] };
+        let qkv: &[Role] = if config.fused_qkv { &[Role::AttnQkv] } else { &[Role::AttnQ, Role::AttnK, Role::AttnV] };
         assert_eq!(of(qkv), Some(vec![Role::AttnNorm]), "{name}");
         let value = if config.fused_qkv { Role::AttnQkv } else { Role::AttnV };
         assert_eq!(of(&[Role::AttnOut]), Some(vec![value]), "{name}");

@@ -46,6 +46,8 @@ pub enum ExportError {
     Vocabulary { tokens: usize, rows: usize },
     #[error("{}: cannot be copied into the artifact; check its permissions and the space left", file.display())]
     Copy { file: PathBuf, source: io::Error },
+    #[error("cannot be written as ONNX: {why}")]
+    Onnx { why: String },
     #[error("what was written does not read back, which is a defect of this program: {why}")]
     ReadBack { why: String },
 }

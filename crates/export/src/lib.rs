@@ -1,4 +1,4 @@
-//! Graph to files: GGUF; folders as compressed-tensors, GPTQ, AWQ; plain safetensors.
+//! Graph to files: GGUF; folders as compressed-tensors, GPTQ, AWQ; plain safetensors. Networks go back into ONNX files.
 //!
 //! A writer takes the model as it is: every weight has its encoding, and one that is encoded lazily is encoded while it
 //! is written, a few rows at a time. Files appear complete or not at all ([`formats::atomic`]).
@@ -7,6 +7,7 @@ pub mod compressed_tensors;
 mod error;
 mod folder;
 pub mod gguf;
+pub mod onnx;
 mod stream;
 pub mod transposed;
 

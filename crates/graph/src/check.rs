@@ -10,6 +10,8 @@ pub enum GraphError {
     Shape { node: String, op: &'static str, why: String },
     #[error("node `{node}` reads `{value}` before anything made it")]
     Order { node: String, value: String },
+    #[error("node `{node}` cannot be changed: {why}")]
+    Edit { node: String, why: String },
     #[error("two nodes are called `{node}`")]
     Duplicate { node: String },
     #[error("node `{node}` declares an axis relation that its shapes contradict: {why}")]

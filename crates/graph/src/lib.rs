@@ -8,6 +8,7 @@ mod axes;
 mod check;
 mod decoder;
 mod dump;
+mod edit;
 mod grid;
 mod inputs;
 mod model;

@@ -124,6 +124,38 @@ impl Graph {
         self.blocks.push(Block { name, nodes: first..self.nodes.len() });
     }
 
+    pub(crate) fn nodes_mut(&mut self) -> &mut [Node] {
+        &mut self.nodes
+    }
+
+    pub(crate) fn outputs_mut(&mut self) -> &mut [ValueId] {
+        &mut self.outputs
+    }
+
+    pub(crate) fn retype(&mut self, value: ValueId, kind: Kind, shape: Shape) {
+        let value = &mut self.values[value.0];
+        (value.kind, value.shape) = (kind, shape);
+    }
+
+    /// Removes a node; blocks behind it move.
+    pub(crate) fn remove(&mut self, at: usize) {
+        self.nodes.remove(at);
+        for block in &mut self.blocks {
+            block.nodes.start -= usize::from(block.nodes.start > at);
+            block.nodes.end -= usize::from(block.nodes.end > at);
+        }
+    }
+
+    /// Moves the last node forward; blocks behind its new place move.
+    pub(crate) fn move_node(&mut self, from: usize, to: usize) {
+        let node = self.nodes.remove(from);
+        self.nodes.insert(to, node);
+        for block in self.blocks.iter_mut().filter(|b| b.nodes.end > to) {
+            block.nodes.start += usize::from(block.nodes.start >= to);
+            block.nodes.end += 1;
+        }
+    }
+
     fn value(&mut self, name: String, kind: Kind, shape: Shape) -> ValueId {
         self.values.push(Value { name, kind, shape });
         ValueId(self.values.len() - 1)
@@ -174,7 +206,6 @@ impl Graph {
 
 /// What a model is beside its weights.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one per model")]
 pub enum Body {
     /// A decoder language model, built from its configuration: one input of ids, one output of logits.
     Decoder {

@@ -18,7 +18,7 @@ const PLAIN: Conv = Conv {
 };
 
 /// Square, asymmetric, strided, dilated, grouped, depthwise, transposed shapes, kernels larger than what they read.
-const SHAPES: [Conv; 14] = [
+const SHAPES: [Conv; 15] = [
     PLAIN,
     Conv { batch: 5, filters: 9, input: [8, 8], ..PLAIN },
     Conv { batch: 3, channels: 16, filters: 16, input: [16, 16], ..PLAIN },
@@ -31,6 +31,7 @@ const SHAPES: [Conv; 14] = [
     Conv { channels: 6, filters: 4, groups: 2, ..PLAIN },
     Conv { channels: 4, filters: 4, groups: 4, stride: [2, 2], ..PLAIN },
     Conv { channels: 4, filters: 8, groups: 4, kernel: [5, 5], pads: [[2, 2], [2, 2]], ..PLAIN },
+    Conv { batch: 1, kernel: [5, 5], pads: [[2, 2], [2, 2]], input: [3, 7], ..PLAIN },
     Conv { kernel: [1, 4], input: [1, 40], pads: [[0, 0], [3, 0]], ..PLAIN },
     Conv { batch: 1, channels: 2, kernel: [7, 7], stride: [2, 2], pads: [[3, 3], [3, 3]], input: [150, 130], ..PLAIN },
 ];

@@ -26,7 +26,7 @@ pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
-pub use recipe::{CalibrationSpec, Container, Goal, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
+pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
 pub use transform::Transform;
 pub use units::{Bpw, Bytes, UnitError};

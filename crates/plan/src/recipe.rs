@@ -98,6 +98,26 @@ pub struct CalibrationSpec {
     /// Tokens of a window; the shorter of 512 and what the model was made for, where it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<usize>,
+    /// Which model the statistics are of.
+    #[serde(skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
+}
+
+/// Which model statistics are gathered from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The one that is being made: each block sees what the blocks before it lost. Slower, and better.
+    #[default]
+    Sequential,
+    /// The original, throughout.
+    WholeModel,
+}
+
+impl Mode {
+    fn is_default(&self) -> bool {
+        *self == Mode::default()
+    }
 }
 
 /// A kind of artifact.

@@ -154,6 +154,9 @@ pub struct Learn {
     /// Tokens of such a window [default: 512, or the model's own if shorter]
     #[arg(long, value_name = "N")]
     pub length: Option<usize>,
+    /// Gather statistics from the original alone: faster, and not as good
+    #[arg(long)]
+    pub whole_model: bool,
 }
 
 fn transform(word: &str) -> Result<Transform, String> {
@@ -205,6 +208,9 @@ pub struct PlanArgs {
     /// Write the plan as TOML, to be edited and run with `compress --plan`
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
+    /// Try the block that needs most memory, before hours are spent on all of them
+    #[arg(long)]
+    pub smoke: bool,
 }
 
 #[derive(Args, Debug)]

@@ -205,3 +205,24 @@ fn verify_finds_a_broken_artifact() {
     fs::write(&path, bytes).expect("it can be damaged");
     fails(at, &["verify", "a.gguf"], 4, &["broken", "scale"]);
 }
+
+#[test]
+fn calibration_text_is_chosen_kept_and_used_and_so_is_an_imatrix() {
+    let folder = TempDir::new().expect("a folder");
+    let (at, text) = (folder.path(), text(folder.path()));
+    let choose = ["calibrate-data", MODEL, &text, "--samples", "6", "--length", "64", "-o", "chosen.json"];
+    let chosen = json(&succeeds(at, &[&choose[..], &["--json", "--compare-seeds", "3"]].concat()));
+    assert_eq!((&chosen["windows"], chosen["random"].as_array().map(Vec::len)), (&Value::from(6), Some(3)));
+    let record = json(&fs::read_to_string(at.join("chosen.json")).expect("the selection is there"));
+    assert_eq!(record["windows"][5]["ids"].as_array().map(Vec::len), Some(64));
+    assert_eq!(record["sources"][0]["sha256"].as_str().map(str::len), Some(64));
+    fails(at, &choose, 1, &["chosen.json", "--force"]);
+    fails(at, &["calibrate-data", MODEL, &text, "--samples", "9999", "-o", "x.json"], 1, &["the text has"]);
+    fs::write(at.join("latin.txt"), b"caf\xe9").expect("a text can be written");
+    fails(at, &["calibrate-data", MODEL, "latin.txt", "-o", "x.json"], 1, &["latin.txt", "byte 3", "UTF-8"]);
+
+    succeeds(at, &["imatrix", MODEL, "--text", "chosen.json", "-o", "found.gguf"]);
+    let compress = ["compress", MODEL, "small.gguf", "-p", "q3_k_m", "--method", "round", "--text", &text];
+    succeeds(at, &[&compress[..], &["--imatrix", "found.gguf", "-q"]].concat());
+    fails(at, &["compress", MODEL, "x.gguf", "--imatrix", &text], 1, &["text.txt", "no imatrix"]);
+}

@@ -330,7 +330,7 @@ impl<'a> Translator<'a> {
         if transposed {
             let [rows, cols] = shape[..] else { return Err(Refusal(format!("`{name}` is no matrix"))) };
             shape = vec![cols, rows];
-            let (name, encoding, place) = (weight.name.clone(), weight.encoding.clone(), weight.place);
+            let (name, encoding, place) = (weight.name.clone(), weight.encoding, weight.place);
             let source = Arc::new(Transposed { inner: Arc::new(weight) });
             weight = Weight { name, place, shape: shape.clone(), encoding, source };
         }

@@ -131,7 +131,7 @@ impl Grid {
         let whole = planes * (rows + self.rows.reach()) * pitch;
         let images = (PACKED / whole.max(1)).min(POSITIONS / (rows * pitch)).clamp(1, batch.max(1));
         let fitting = (PACKED / (planes * pitch)).saturating_sub(self.rows.reach()).min(POSITIONS / pitch);
-        let band = if images > 1 { rows } else { fitting.clamp(4.max(2 * self.rows.reach()), rows.max(4)) };
+        let band = if images > 1 { rows } else { fitting.max(4.max(2 * self.rows.reach())).min(rows) };
         (images, band * self.rows.step)
     }
 

@@ -96,9 +96,7 @@ pub(crate) fn sites(op: &Op, input: Option<ValueId>) -> Vec<(Site, Vec<WeightId>
     match (op, input) {
         (Op::Linear(op), Some(input)) => vec![(Site::Value(input), vec![op.weight])],
         (Op::MoeExperts(op), _) => {
-            let of = |e: &Expert| {
-                [(Site::Expert(e.gate), vec![e.gate, e.up]), (Site::Expert(e.down), vec![e.down])]
-            };
+            let of = |e: &Expert| [(Site::Expert(e.gate), vec![e.gate, e.up]), (Site::Expert(e.down), vec![e.down])];
             op.experts.iter().flat_map(of).collect()
         }
         _ => Vec::new(),

@@ -13,10 +13,9 @@
 //! **Differences.** Solved once, before rounding, instead of in every step of it. The step is shortened by `STRENGTH`,
 //! and damped, because the drift is known only from the calibration text.
 
+use super::factor::{cholesky, solve};
 use calib::Inputs;
-use faer::linalg::solvers::Solve;
-use faer::{MatMut, MatRef as Faer, Side};
-use kernels::{MatMut as Out, MatRef, Write, matmul};
+use kernels::{MatMut, MatRef, Write, matmul};
 
 /// Share of the mean of the Hessian's diagonal that is added to it.
 const DAMPING: f32 = 0.03;
@@ -31,15 +30,18 @@ pub(crate) fn correct(weight: &mut [f32], inputs: &Inputs) {
     let mut damped = hessian.to_vec();
     let mean = (0..n).map(|j| hessian[j * n + j]).sum::<f32>() / n.max(1) as f32;
     (0..n).for_each(|j| damped[j * n + j] += DAMPING * mean.max(f32::MIN_POSITIVE));
-    let Ok(factor) = Faer::from_row_major_slice(&damped, n, n).llt(Side::Lower) else { return };
+    if cholesky(&mut damped, n).is_none() {
+        return;
+    }
     // T = D·H⁻¹, so Tᵀ = H⁻¹·Dᵀ: the columns of Dᵀ are the rows of D.
     let mut step = drift.to_vec();
-    factor.solve_in_place(MatMut::from_column_major_slice_mut(&mut step, n, n));
+    solve(&damped, &mut step, n);
+    drop(damped);
     if step.iter().any(|v| !v.is_finite()) {
         return;
     }
     let rows = weight.len() / n.max(1);
     let original = weight.to_vec();
     let step = MatRef::new(&step, n, n);
-    matmul(STRENGTH, MatRef::new(&original, rows, n), step, Out::new(weight, rows, n), Write::Add);
+    matmul(STRENGTH, MatRef::new(&original, rows, n), step, MatMut::new(weight, rows, n), Write::Add);
 }

@@ -8,7 +8,9 @@ use calib::Inputs;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::{MatMut, Par};
+use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
+use faer::{MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 /// The factor, its columns in the order of `order`.
 pub(crate) struct Factor {
@@ -66,12 +68,26 @@ fn reversed(hessian: &[f32], order: &[usize], scale: f32, damping: f32) -> Vec<f
 }
 
 /// The lower factor, column-major, in the place of a symmetric matrix.
-fn cholesky(a: &mut [f32], n: usize) -> Option<()> {
+pub(crate) fn cholesky(a: &mut [f32], n: usize) -> Option<()> {
     let par = Par::Seq; // the same bytes at any number of threads
     let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f32>(n, par, Default::default()));
     let matrix = MatMut::from_column_major_slice_mut(a, n, n);
     cholesky_in_place(matrix, Default::default(), par, MemStack::new(&mut memory), Default::default()).ok()?;
     Some(())
+}
+
+/// Columns of a right-hand side that a task solves.
+const COLUMNS: usize = 128;
+
+/// Solves `L·Lᵀ·X = B` in the place of `B`, column-major, for the factor that [`cholesky`] left.
+pub(crate) fn solve(lower: &[f32], b: &mut [f32], n: usize) {
+    let lower = MatRef::from_column_major_slice(lower, n, n);
+    b.par_chunks_mut(COLUMNS * n.max(1)).for_each(|b| {
+        let columns = b.len() / n.max(1);
+        let mut b = MatMut::from_column_major_slice_mut(b, n, columns);
+        solve_lower_triangular_in_place(lower, b.as_mut(), Par::Seq);
+        solve_upper_triangular_in_place(lower.transpose(), b, Par::Seq);
+    });
 }
 
 /// The inverse of a lower factor, in the order before it was reversed.

@@ -1,13 +1,13 @@
 //! Quantizing a model block by block, each from what the blocks before it really produce.
 //!
-//! Two [`Lane`]s run over the calibration text: the original, and the model as far as it is compressed. In each run of
+//! Two [`Lane`]s run over the calibration text: the original, and the model as far as it is compressed (or the original
+//! alone, in [`Mode::WholeModel`]). In each run of
 //! nodes (a block, or what lies between two) the matrices are taken in stages: those that read the same values go
 //! together, and see what the ones before them lost. The lanes stop before each stage; statistics of what it reads are
 //! gathered, its matrices solved and put in place, and the lanes go on.
 //!
-//! Before that, transforms may choose scales for the channels of a run ([`Sequential::search`]): then matrices are solved
-//! as they are with their columns multiplied, and what they read in the original is divided likewise. The original
-//! itself runs as it is.
+//! Before that, transforms may choose scales for the channels of a run ([`Sequential::search`]). From then on the original
+//! is the one with scaled channels, which computes the same: its matrices are what is to be encoded.
 //!
 //! Memory is one block, one batch, the statistics of one stage (in as many parts as the limit asks for), and what one
 //! solver holds. The same windows give the same bytes at any number of threads, and whether or not a run was resumed.
@@ -23,8 +23,7 @@ use codec::packed::Range as Numbers;
 use codec::{Encoding, Matrix, Part};
 use exec::Tap;
 use graph::{Graph, GraphError, Model, Patch, Source, SourceError, ValueId, WeightId};
-use plan::{Method, Transform};
-use std::borrow::Cow;
+use plan::{Method, Mode, Transform};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -77,8 +76,8 @@ pub struct Options<'a> {
     pub spill: Option<&'a Path>,
     /// Bytes that the statistics of a stage may take together.
     pub limit: u64,
-    /// Whether matrices make good what those before them lost.
-    pub drift: bool,
+    /// Which model the statistics are of.
+    pub mode: Mode,
     /// What is done to each run of nodes before its matrices are encoded, in this order.
     pub transforms: &'a [Transform],
 }
@@ -91,12 +90,11 @@ pub type Scales = Vec<Option<Vec<f32>>>;
 pub struct Sequential<'a> {
     /// What matrices should be: the original, its channels scaled where that was done.
     source: Model,
-    /// What the columns of sites were divided by.
-    divisors: BTreeMap<Site, Vec<f32>>,
     graph: &'a Graph,
     model: Model,
     original: Lane,
-    compressed: Lane,
+    /// None where statistics are of the original.
+    compressed: Option<Lane>,
     options: Options<'a>,
 }
 
@@ -112,9 +110,9 @@ impl<'a> Sequential<'a> {
             return Err(SequentialError::NoGraph);
         };
         let lane = |model: &Model| Lane::new(graph, &model.weights, config.vocab, windows, options.spill);
-        let (original, compressed) = (lane(source)?, lane(&model)?);
-        let source = source.clone();
-        Ok(Sequential { source, divisors: BTreeMap::new(), graph, model, original, compressed, options })
+        let compressed = (options.mode == Mode::Sequential).then(|| lane(&model)).transpose()?;
+        let (original, source) = (lane(source)?, source.clone());
+        Ok(Sequential { source, graph, model, original, compressed, options })
     }
 
     /// Runs of nodes that cover the graph, in order.
@@ -163,14 +161,15 @@ impl<'a> Sequential<'a> {
 
     /// Scales channels of a run of nodes: as [`Sequential::search`] found, now or in an earlier run.
     pub fn scale(&mut self, segment: &Range<usize>, jobs: &[Job], scales: &Scales) -> Result<(), SequentialError> {
-        for ((site, fold), scale) in folds(&self.source, self.graph, segment).into_iter().zip(scales) {
+        for ((_, fold), scale) in folds(&self.source, self.graph, segment).into_iter().zip(scales) {
             let (Ok(fold), Some(scale)) = (fold, scale) else { continue };
             let patch = fold.patch(&self.source, scale);
             self.source.apply(patch)?;
             fold.weights().try_for_each(|weight| self.follow(weight, jobs))?;
-            self.divisors.insert(site, scale.clone());
         }
-        Ok(self.compressed.set_weights(&self.model.weights)?)
+        self.original.set_weights(&self.source.weights)?;
+        let compressed = self.compressed.as_mut();
+        Ok(compressed.map_or(Ok(()), |lane| lane.set_weights(&self.model.weights))?)
     }
 
     /// Matrices of a run of nodes whose columns no transform can scale, and why.
@@ -185,7 +184,9 @@ impl<'a> Sequential<'a> {
                 nodes.iter().any(|n| n.inputs.first() == Some(&value) && n.op.spec().factors().contains(&job.weight))
             }
         };
-        refused.flat_map(|(site, why)| jobs.iter().filter(move |j| reads(site, j)).map(move |j| (j.weight, why.clone()))).collect()
+        refused
+            .flat_map(|(site, why)| jobs.iter().filter(move |j| reads(site, j)).map(move |j| (j.weight, why.clone())))
+            .collect()
     }
 
     /// The readers of a fold that will have codes; none where a weight of the fold has codes already.
@@ -225,7 +226,7 @@ impl<'a> Sequential<'a> {
         keep: &mut dyn FnMut(Solved) -> Result<Arc<dyn Source>, E>,
     ) -> Result<(), E> {
         let mut at = segment.start;
-        for stage in stages(&self.source, self.graph, segment, jobs, self.options.drift) {
+        for stage in stages(&self.source, self.graph, segment, jobs, self.compressed.is_some()) {
             let nodes = stage.nodes.clone();
             self.advance(at..nodes.start)?;
             at = nodes.start;
@@ -255,9 +256,25 @@ impl<'a> Sequential<'a> {
         if nodes.is_empty() || nodes.end == self.graph.nodes().len() {
             return Ok(());
         }
-        self.compressed.set_weights(&self.model.weights)?;
         self.original.advance(nodes.clone())?;
-        Ok(self.compressed.advance(nodes)?)
+        let Some(compressed) = &mut self.compressed else { return Ok(()) };
+        compressed.set_weights(&self.model.weights)?;
+        Ok(compressed.advance(nodes)?)
+    }
+
+    /// Goes to a block without the ones before it, which it is as if they changed nothing: enough to try it out.
+    pub fn jump(&mut self, block: &Range<usize>) -> Result<(), SequentialError> {
+        let first = self.graph.blocks().first().map_or(block.clone(), |first| first.nodes.clone());
+        for segment in self.segments().into_iter().filter(|s| s.end <= first.start) {
+            self.advance(segment)?;
+        }
+        let input = |lane: &mut Lane, nodes: &Range<usize>| lane.executor().inputs_of(nodes).into_iter().next();
+        for lane in [Some(&mut self.original), self.compressed.as_mut()].into_iter().flatten() {
+            if let (Some(from), Some(to)) = (input(lane, &first), input(lane, block)) {
+                lane.rename(from, to)?;
+            }
+        }
+        Ok(())
     }
 
     /// Encodes one weight.
@@ -305,25 +322,27 @@ impl<'a> Sequential<'a> {
                 }
             }
             if experts {
-                self.compressed.look(nodes.clone(), batch, &mut |tap| {
+                self.seen().look(nodes.clone(), batch, &mut |tap| {
                     if let Tap::Expert { weight, rows, .. } = tap {
                         known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                     }
                 })?;
             }
         }
-        self.compressed.end_block();
+        self.seen().end_block();
         Ok(known)
+    }
+
+    /// The lane that statistics are of.
+    fn seen(&mut self) -> &mut Lane {
+        self.compressed.as_mut().unwrap_or(&mut self.original)
     }
 
     /// Takes in the rows of a value in one batch.
     fn see(&mut self, id: ValueId, batch: usize, inputs: &mut Inputs) -> Result<(), SequentialError> {
-        let rows = self.compressed.value(batch, id)?;
+        let rows = self.seen().value(batch, id)?;
         match inputs.drift() {
-            Some(_) => {
-                let original = self.original.value(batch, id)?;
-                inputs.see_pair(rows.data(), &divided(original.data(), self.divisors.get(&Site::Value(id))));
-            }
+            Some(_) => inputs.see_pair(rows.data(), self.original.value(batch, id)?.data()),
             None => inputs.see(rows.data()),
         }
         Ok(())
@@ -334,9 +353,9 @@ impl<'a> Sequential<'a> {
         let graph = self.graph;
         let new = |read: &Read| (read.site, Inputs::new(read.width, read.depth));
         let mut known: BTreeMap<Site, Inputs> = part.iter().map(new).collect();
-        for batch in 0..self.compressed.batches() {
+        for batch in 0..self.original.batches() {
             let mut seen = BTreeSet::new();
-            self.compressed.look(nodes.clone(), batch, &mut |tap| match tap {
+            self.seen().look(nodes.clone(), batch, &mut |tap| match tap {
                 Tap::Expert { weight, rows, .. } => {
                     known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                 }
@@ -350,7 +369,7 @@ impl<'a> Sequential<'a> {
                 }
             })?;
         }
-        self.compressed.end_block();
+        self.seen().end_block();
         Ok(known)
     }
 }
@@ -369,12 +388,4 @@ fn scaled(
         scale.iter_mut().zip(more).for_each(|(s, more)| *s *= more);
     }
     Ok(scale.iter().any(|s| *s != 1.0).then_some(scale))
-}
-
-/// Rows with each column divided by a number, where there are numbers.
-fn divided<'a>(rows: &'a [f32], by: Option<&Vec<f32>>) -> Cow<'a, [f32]> {
-    match by {
-        Some(by) => rows.iter().zip(by.iter().cycle()).map(|(x, s)| x / s).collect(),
-        None => rows.into(),
-    }
 }

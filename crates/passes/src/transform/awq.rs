@@ -47,7 +47,8 @@ impl Scaling for Awq {
     fn scale(&self, fold: &Fold, readers: &[Reader], inputs: &Inputs) -> Result<Vec<f32>, SolveError> {
         let none = vec![1.0; inputs.width()];
         let trials = trials(readers)?;
-        let error = |scale: &[f32]| trials.iter().try_fold(0.0, |sum, t| Ok::<_, SolveError>(sum + t.error(scale, inputs)?));
+        let error =
+            |scale: &[f32]| trials.iter().try_fold(0.0, |sum, t| Ok::<_, SolveError>(sum + t.error(scale, inputs)?));
         if inputs.tokens() == 0 || inputs.not_finite().is_some() {
             return Ok(none);
         }
@@ -108,7 +109,8 @@ fn candidates(fold: &Fold, trials: &[Trial], inputs: &Inputs) -> Vec<Vec<f32>> {
 /// Scales around one, none of them extreme; those that are no positive numbers become one.
 fn middled(mut scale: Vec<f32>) -> Vec<f32> {
     let good = |s: &f32| s.is_finite() && *s > 0.0;
-    let (least, most) = scale.iter().filter(|s| good(s)).fold((f32::INFINITY, 0f32), |(a, b), s| (a.min(*s), b.max(*s)));
+    let (least, most) =
+        scale.iter().filter(|s| good(s)).fold((f32::INFINITY, 0f32), |(a, b), s| (a.min(*s), b.max(*s)));
     let middle = least.sqrt() * most.sqrt();
     scale.iter_mut().for_each(|s| *s = if good(s) { (*s / middle).clamp(1.0 / SPREAD, SPREAD) } else { 1.0 });
     scale
@@ -121,8 +123,7 @@ impl Trial {
         let data: Vec<f32> = self.data.iter().zip(scale.iter().cycle()).map(|(w, s)| w * s).collect();
         let (rows, cols) = (data.len() / self.cols.max(1), self.cols);
         let matrix = Matrix { rows, cols, data: &data };
-        let problem =
-            Problem { name: &self.name, matrix, encoding: self.encoding, inputs: Some(&inputs), whole: None };
+        let problem = Problem { name: &self.name, matrix, encoding: self.encoding, inputs: Some(&inputs), whole: None };
         let parts = match solver(self.method) {
             Some(solver) => solver.solve(&problem)?.parts,
             None => self.encoding.encode(matrix, None).map_err(|e| problem.codec(e))?,

@@ -24,7 +24,8 @@ impl Rotation {
         let odd = n.checked_shr(n.trailing_zeros()).filter(|odd| *odd > 0)?;
         let orders = (0..=n.trailing_zeros()).map(|k| odd << k).take_while(|order| *order <= LARGEST);
         let (order, base) = orders.filter_map(|order| Some((order, paley(order)?))).next()?;
-        let signs = (0..n as u64).map(|i| if split_mix(seed.wrapping_add(i)) >> 63 == 0 { 1.0 } else { -1.0 }).collect();
+        let signs =
+            (0..n as u64).map(|i| if split_mix(seed.wrapping_add(i)) >> 63 == 0 { 1.0 } else { -1.0 }).collect();
         Some(Rotation { signs, base, order })
     }
 

@@ -7,8 +7,8 @@
 mod awq;
 mod hadamard;
 pub mod rotate;
-mod smooth;
 pub(crate) mod scaled;
+mod smooth;
 
 use crate::partners::Fold;
 use crate::quantize::solver::SolveError;

@@ -23,7 +23,7 @@ struct Found {
 pub fn run(args: ImatrixArgs, common: &Common) -> Result<()> {
     let imported = source::open_named(&args.model, common)?;
     let text = args.text.iter().map(|path| path.display().to_string()).collect();
-    let spec = CalibrationSpec { text, samples: args.samples, length: args.length };
+    let spec = CalibrationSpec { text, samples: args.samples, length: args.length, ..CalibrationSpec::default() };
     let calibration = source::calibration(&spec, &imported)?.context("there is no text to run")?;
     let imatrix = gather_imatrix(&imported, &calibration, &Bar::new(common.quiet || common.json))?;
     if args.force && args.output.exists() {

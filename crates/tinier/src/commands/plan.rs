@@ -2,6 +2,7 @@
 
 use super::{Asked, options};
 use crate::cli::{Common, PlanArgs};
+use crate::progress::Bar;
 use crate::{output, source};
 use ::plan::{Bytes, Plan};
 use anyhow::Result;
@@ -9,7 +10,10 @@ use report::text::seconds;
 
 pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
-    let plan = Asked::read(&args.goal, &args.learn)?.resolve(&imported, &options(common, None))?;
+    let asked = Asked::read(&args.goal, &args.learn)?;
+    let calibration = source::calibration(asked.calibration(), &imported)?;
+    let options = engine::Options { calibration: calibration.as_ref(), ..options(common, None) };
+    let plan = asked.resolve(&imported, &options)?;
     if let Some(path) = &args.output {
         formats::atomic::write_file(path, plan.to_toml().as_bytes())?;
     }
@@ -17,7 +21,26 @@ pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
         return output::json(&plan);
     }
     output::text(&tensors(&plan))?;
-    output::text(&format!("\n{}", summary(&plan)))
+    output::text(&format!("\n{}", summary(&plan)))?;
+    if args.smoke {
+        let smoke = engine::smoke(&imported, &plan, &options, &Bar::new(common.quiet))?;
+        output::text(&format!("\n{}", tried(&smoke)))?;
+    }
+    Ok(())
+}
+
+/// What a trial of one block found.
+fn tried(smoke: &engine::Smoke) -> String {
+    let memory = smoke.memory.map_or("not measured".into(), |b| Bytes(b).to_string());
+    let worst = smoke.weights.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    let worst = worst.map_or(String::new(), |(name, error)| format!(", farthest {name}: {:.2} %", 100.0 * error));
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = vec![
+        row("tried", format!("{}: {} weights encoded, valid and decoded{worst}", smoke.block, smoke.weights.len())),
+        row("took", format!("{} over {} tokens, peak memory {memory}", seconds(smoke.seconds), smoke.tokens)),
+    ];
+    rows.extend(smoke.notes.iter().map(|note| row("note", note.clone())));
+    output::table(&rows, &[])
 }
 
 fn tensors(plan: &Plan) -> String {

@@ -23,11 +23,11 @@ use formats::onnx::proto::NodeProto;
 /// Turns a node into nodes of the graph, or says why not.
 pub(super) type Translate = fn(&mut Cx<'_, '_>) -> Done;
 
-/// The translation of a node's operator. `com.microsoft` has names of its own for operators that ONNX got later.
+/// The translation of a node's operator. `com.microsoft` had Gelu before ONNX did.
 pub(super) fn find(node: &NodeProto) -> Option<Translate> {
     let domain = node.domain.as_deref().unwrap_or_default();
     let op = node.op_type.as_deref().unwrap_or_default();
-    if !matches!(domain, "" | "ai.onnx") && !(domain == "com.microsoft" && matches!(op, "Gelu" | "QuickGelu")) {
+    if !matches!((domain, op), ("" | "ai.onnx", _) | ("com.microsoft", "Gelu")) {
         return None;
     }
     let families = [
