@@ -4,16 +4,16 @@
 //! columns whose inputs are large are rounded more finely than the others. α, and whether the mean size of the weights
 //! is divided out (`s = rms(x)^α / mean|w|^(1−α)`), are searched: each candidate is really encoded, by the encoding and
 //! the method that will be used, and its error is that of the layer's output, `tr((Ŵ−W)·H·(Ŵ−W)ᵀ)`. No scaling is one of
-//! the candidates, so the error never grows.
+//! the candidates, so this error, on the rows tried, never grows. The divergence of the whole model may.
 //!
-//! **When to use.** Before any method below eight bits; most with groups of 64 and more, and with `search`.
+//! **When to use.** With `gptq` below four bits, and on models with outlier channels. Measure: it can lose a little.
 //!
 //! **What it costs.** Two times twenty encodings of some rows of each matrix, with the method chosen: for `gptq` that is
 //! a factorization of the Hessian for each. One more run of the model over the text.
 //!
 //! **What it needs.** `XᵀX` of the inputs.
 //!
-//! **Numbers.** `bench/README.md`.
+//! **Numbers.** `bench/transforms/README.md`.
 //!
 //! **Paper.** Lin, Tang, Tang, Yang, Chen, Wang, Xiao, Dang, Gan, Han: AWQ, MLSys 2024 (arXiv 2306.00978); dividing out the
 //! weights is AutoAWQ's `duo_scaling`.

@@ -14,7 +14,7 @@
 //! the embedding; norms whose result is added to the stream, as Gemma's — the stream is not rotated, and the reason is
 //! reported; heads still are.
 //!
-//! **Numbers.** `bench/README.md`.
+//! **Numbers.** `bench/transforms/README.md`.
 //!
 //! **Paper.** Ashkboos, Mohtashami, Croci, Li, Cameron, Jaggi, Alistarh, Hoefler, Hensman: QuaRot, NeurIPS 2024
 //! (arXiv 2404.00456), without the rotations that must run with the model.
