@@ -17,6 +17,17 @@ pub enum Method {
     Gptq,
 }
 
+/// What a method must know of a weight's inputs on calibration text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learns {
+    /// Nothing; it needs no text.
+    Nothing,
+    /// The mean square of every column.
+    Columns,
+    /// How every two columns go together.
+    Hessian,
+}
+
 impl Method {
     /// Every method.
     pub const ALL: [Method; 3] = [Method::Round, Method::Search, Method::Gptq];
@@ -30,9 +41,18 @@ impl Method {
         }
     }
 
+    /// What it must know of a weight's inputs.
+    pub const fn learns(self) -> Learns {
+        match self {
+            Method::Round => Learns::Nothing,
+            Method::Search => Learns::Columns,
+            Method::Gptq => Learns::Hessian,
+        }
+    }
+
     /// Whether it needs the model to be run over calibration text.
     pub const fn calibrates(self) -> bool {
-        !matches!(self, Method::Round)
+        !matches!(self.learns(), Learns::Nothing)
     }
 }
 

@@ -56,6 +56,14 @@ impl Solver for Gptq {
     }
 
     fn solve(&self, problem: &Problem<'_>) -> Result<Solution, SolveError> {
+        let (draft, notes) = self.draft(problem)?;
+        Ok(Solution { parts: draft.finish().map_err(|e| problem.codec(e))?, notes })
+    }
+}
+
+impl Gptq {
+    /// Scales and codes of a matrix, still to be changed, and what a reader of the report must know.
+    pub(super) fn draft(&self, problem: &Problem<'_>) -> Result<(Draft, Vec<String>), SolveError> {
         let inputs = problem.known(Method::Gptq)?;
         let singular = || SolveError::Singular { weight: problem.name.into() };
         let order = order(problem.encoding, inputs);
@@ -67,11 +75,9 @@ impl Solver for Gptq {
         let cols = problem.matrix.cols.max(1);
         let tasks = problem.matrix.data.par_chunks(ROWS * cols);
         draft.rows().par_chunks_mut(ROWS).zip(tasks).for_each(|(rows, x)| walk.run(rows, x));
-        Ok(Solution { parts: draft.finish().map_err(|e| problem.codec(e))?, notes: self.notes(&factor) })
+        Ok((draft, self.notes(&factor)))
     }
-}
 
-impl Gptq {
     fn notes(&self, factor: &Factor) -> Vec<String> {
         let damped = factor.damping != self.damping;
         let damped = damped.then(|| format!("the Hessian is nearly singular: damping raised to {}", factor.damping));
