@@ -15,6 +15,8 @@ pub enum Method {
     Search,
     /// Error feedback: what a column loses, later columns make good.
     Gptq,
+    /// Error feedback, then one number and one scale after the other to where the error is least.
+    Descent,
 }
 
 /// What a method must know of a weight's inputs on calibration text.
@@ -30,7 +32,7 @@ pub enum Learns {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 3] = [Method::Round, Method::Search, Method::Gptq];
+    pub const ALL: [Method; 4] = [Method::Round, Method::Search, Method::Gptq, Method::Descent];
 
     /// The name in recipes.
     pub const fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Method {
             Method::Round => "round",
             Method::Search => "search",
             Method::Gptq => "gptq",
+            Method::Descent => "descent",
         }
     }
 
@@ -46,7 +49,7 @@ impl Method {
         match self {
             Method::Round => Learns::Nothing,
             Method::Search => Learns::Columns,
-            Method::Gptq => Learns::Hessian,
+            Method::Gptq | Method::Descent => Learns::Hessian,
         }
     }
 
