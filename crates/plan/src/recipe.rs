@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! preset = "q4_k_m"             # or target = "4.5bpw", or max-size = "300MB"
-//! method = "gptq"               # how codes are chosen; gptq where there is calibration text, else round
+//! method = "gptq"               # how codes are chosen; descent where there is calibration text, else round
 //!
 //! [[rule]]                      # later rules win
 //! match = "re:.*down_proj.*"    # a weight's name, a role, or re: and a regular expression
@@ -304,7 +304,7 @@ impl Recipe {
 
     /// How codes are chosen: what is asked for, else the best there is with the text at hand.
     pub fn method(&self) -> Method {
-        let best = if self.calibration.text.is_empty() { Method::Round } else { Method::Gptq };
+        let best = if self.calibration.text.is_empty() { Method::Round } else { Method::Descent };
         self.method.unwrap_or(best)
     }
 

@@ -20,7 +20,7 @@
 
 use super::factor::Factor;
 use super::solver::{Problem, Solution, SolveError, Solver};
-use calib::{Depth, Inputs};
+use calib::Depth;
 use codec::{Draft, DraftRow};
 use kernels::{MatMut, MatRef, Write, matmul, scale};
 use plan::Method;
