@@ -70,4 +70,5 @@ def main():
     Path("nets.txt").write_text("\n".join(lines) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

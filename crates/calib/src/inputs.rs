@@ -79,6 +79,25 @@ impl Inputs {
         }
     }
 
+    /// The statistics of the same rows with each column divided by a number that is not zero.
+    #[must_use]
+    pub fn divided(&self, by: &[f32]) -> Inputs {
+        let each = |data: &[f32]| data.iter().zip(by).map(|(x, s)| x / s).collect();
+        let square = |data: &Vec<f32>| {
+            let rows = data.chunks_exact(self.width.max(1)).zip(by);
+            rows.flat_map(|(row, r)| row.iter().zip(by).map(move |(x, s)| x / (r * s))).collect()
+        };
+        Inputs {
+            width: self.width,
+            tokens: self.tokens,
+            sum_squares: self.sum_squares.iter().zip(by).map(|(x, s)| x / f64::from(s * s)).collect(),
+            min: each(&self.min),
+            max: each(&self.max),
+            hessian: self.hessian.as_ref().map(square),
+            drift: self.drift.as_ref().map(square),
+        }
+    }
+
     /// Numbers in a row.
     pub fn width(&self) -> usize {
         self.width
@@ -167,6 +186,21 @@ mod tests {
                 assert!((inputs.drift().unwrap()[i * width + j] - d).abs() < 1e-3);
             }
         }
+    }
+
+    #[test]
+    fn statistics_of_divided_columns_are_those_of_the_divided_rows() {
+        let (width, by) = (3, [2.0, 0.5, 4.0]);
+        let rows: Vec<f32> = (0..20 * width).map(|i| (i as f32 * 0.7).sin()).collect();
+        let divided: Vec<f32> = rows.iter().zip(by.iter().cycle()).map(|(x, s)| x / s).collect();
+        let [mut from, mut expected] = [(); 2].map(|()| Inputs::new(width, Depth::Hessian));
+        from.see(&rows);
+        expected.see(&divided);
+        let got = from.divided(&by);
+        assert_eq!((got.range(), got.tokens()), (expected.range(), expected.tokens()));
+        let pairs = got.hessian().unwrap().iter().zip(expected.hessian().unwrap());
+        let pairs = pairs.map(|(a, b)| (*a, *b)).chain(got.importance().into_iter().zip(expected.importance()));
+        pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{a} {b}"));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Encoded weights of a run on its way, so that a run that is killed goes on where it was.
 //!
 //! A folder `<artifact>.checkpoint` beside the artifact holds, for every run of nodes that is done, a safetensors file
-//! with the parts of its weights (`<weight>/<part>`) and then, as the sign that it is whole, a JSON file that says how
-//! they were made. The folder belongs to one run: `run.json` holds a hash of all that its bytes depend on.
+//! with the parts of its weights (`<weight>/<part>`) and the scales of its channels (`/<fold>`), and then, as the sign
+//! that it is whole, a JSON file that says how they were made. The folder belongs to one run: `run.json` holds a hash of all that its bytes depend on.
 
 use crate::EngineError;
-use codec::{Encoding, Part};
+use codec::{Dtype, Encoding, Part, PartSpec};
 use formats::atomic::{WriteError, write_file};
 use formats::safetensors::{Safetensors, TensorSpec, Writer};
 use graph::{Source, SourceError, Weight};
-use passes::quantize::sequential::{Job, Solved};
+use passes::quantize::sequential::{Job, Scales, Solved};
 use plan::Method;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -40,9 +40,23 @@ pub(crate) struct Kept {
     pub source: Arc<dyn Source>,
 }
 
+/// A run of nodes that is done.
+pub(crate) struct Done {
+    pub scales: Scales,
+    pub weights: Vec<Kept>,
+}
+
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Run {
     hash: String,
+}
+
+/// What lies beside the numbers of a run of nodes.
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    weights: Vec<Record>,
+    /// Which folds have scales.
+    scaled: Vec<bool>,
 }
 
 impl Checkpoint {
@@ -70,12 +84,12 @@ impl Checkpoint {
         &self.folder
     }
 
-    /// The weights of the `n`-th run of nodes, if it is done.
-    pub fn load(&self, n: usize, find: impl Fn(&str) -> Option<Arc<Weight>>) -> Result<Option<Vec<Kept>>, EngineError> {
-        let (tensors, records) = self.paths(n);
-        let Some(records) = read::<Vec<Record>>(&records)? else { return Ok(None) };
-        if records.is_empty() {
-            return Ok(Some(Vec::new()));
+    /// The `n`-th run of nodes, if it is done.
+    pub fn load(&self, n: usize, find: impl Fn(&str) -> Option<Arc<Weight>>) -> Result<Option<Done>, EngineError> {
+        let (tensors, contents) = self.paths(n);
+        let Some(Contents { weights, scaled }) = read::<Contents>(&contents)? else { return Ok(None) };
+        if weights.is_empty() && !scaled.contains(&true) {
+            return Ok(Some(Done { scales: vec![None; scaled.len()], weights: Vec::new() }));
         }
         let broken = |why: String| EngineError::Checkpoint { path: tensors.clone(), why };
         let file = Arc::new(Safetensors::open(&tensors).map_err(|e| broken(e.to_string()))?);
@@ -83,14 +97,19 @@ impl Checkpoint {
             let weight = find(&record.name).ok_or_else(|| broken(format!("`{}` is not in the model", record.name)))?;
             let encoding = plan::encoding(&record.encoding).map_err(|e| broken(e.to_string()))?;
             let source = Filed { file: file.clone(), encoding, weight };
-            Ok(Kept { record, source: Arc::new(source) })
+            Ok::<_, EngineError>(Kept { record, source: Arc::new(source) })
         };
-        records.into_iter().map(kept).collect::<Result<_, _>>().map(Some)
+        let missing = |fold: usize| broken(format!("the scales {fold} are not there"));
+        let numbers = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let scale = |fold| file.bytes(&scale_name(fold)).map(numbers).ok_or_else(|| missing(fold));
+        let scales = scaled.iter().enumerate().map(|(fold, has)| has.then(|| scale(fold)).transpose());
+        let scales = scales.collect::<Result<_, _>>()?;
+        Ok(Some(Done { scales, weights: weights.into_iter().map(kept).collect::<Result<_, _>>()? }))
     }
 
-    /// Keeps the weights of the `n`-th run of nodes.
-    pub fn save(&self, n: usize, solved: &[(Record, Vec<Part>)]) -> Result<(), EngineError> {
-        let (tensors, records) = self.paths(n);
+    /// Keeps the scales and weights of the `n`-th run of nodes.
+    pub fn save(&self, n: usize, scales: &Scales, solved: &[(Record, Vec<Part>)]) -> Result<(), EngineError> {
+        let (tensors, contents) = self.paths(n);
         // Files of a run that was killed between the two are made anew.
         if tensors.exists() {
             fs::remove_file(&tensors).map_err(|e| WriteError::io(&tensors, e))?;
@@ -98,7 +117,9 @@ impl Checkpoint {
         let named = |(record, parts): &'_ (Record, Vec<Part>)| {
             parts.iter().map(|p| (format!("{}/{}", record.name, p.spec.suffix), p.clone())).collect::<Vec<_>>()
         };
-        let parts: Vec<(String, Part)> = solved.iter().flat_map(named).collect();
+        let scale = |(fold, scale): (usize, &Option<Vec<f32>>)| Some((scale_name(fold), numbers(scale.as_ref()?)));
+        let scales_named = scales.iter().enumerate().filter_map(scale);
+        let parts: Vec<(String, Part)> = solved.iter().flat_map(named).chain(scales_named).collect();
         if !parts.is_empty() {
             let spec = |(name, p): &(String, Part)| TensorSpec {
                 name: name.clone(),
@@ -109,7 +130,8 @@ impl Checkpoint {
             parts.iter().try_for_each(|(name, part)| writer.write(name, &part.bytes))?;
             writer.finish()?;
         }
-        write(&records, &solved.iter().map(|(record, _)| record).collect::<Vec<_>>())
+        let weights = solved.iter().map(|(record, _)| record.clone()).collect();
+        write(&contents, &Contents { weights, scaled: scales.iter().map(Option::is_some).collect() })
     }
 
     /// Removes it: the artifact is there.
@@ -121,6 +143,16 @@ impl Checkpoint {
         let with = |extension| self.folder.join(format!("part-{n:05}.{extension}"));
         (with("safetensors"), with("json"))
     }
+}
+
+/// No weight has such a name.
+fn scale_name(fold: usize) -> String {
+    format!("/{fold}")
+}
+
+fn numbers(scale: &[f32]) -> Part {
+    let bytes = scale.iter().flat_map(|s| s.to_le_bytes()).collect();
+    Part { spec: PartSpec { suffix: "scale", dtype: Dtype::F32, shape: vec![scale.len()] }, bytes }
 }
 
 impl Record {

@@ -72,6 +72,8 @@ struct Run<'a> {
     notes: Vec<Note>,
     stages: Vec<Stage>,
     checkpoint: Option<Checkpoint>,
+    /// What the artifact's weights should be.
+    target: Model,
 }
 
 impl<'a> Run<'a> {
@@ -94,7 +96,9 @@ impl<'a> Run<'a> {
         staging.check_space(plan.prediction.disk)?;
         let tokenizer = imported.tokenizer()?;
         let notes = first_notes(imported, plan);
-        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages: Vec::new(), checkpoint: None })
+        let target = imported.model.clone();
+        let (stages, checkpoint) = (Vec::new(), None);
+        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages, checkpoint, target })
     }
 
     fn finish(mut self) -> Result<Outcome, EngineError> {
@@ -155,6 +159,7 @@ impl<'a> Run<'a> {
             crate::quantize::quantize(self.imported, self.plan, self.staging.target(), self.options, self.progress)?;
         self.notes.extend(quantized.notes);
         self.checkpoint = quantized.checkpoint;
+        self.target = quantized.target;
         Ok(quantized.model)
     }
 
@@ -196,7 +201,7 @@ impl<'a> Run<'a> {
     }
 
     fn prove(&mut self) -> Result<(plan::Proof, Vec<plan::TensorEntry>), EngineError> {
-        let source = proof::Source { imported: self.imported, tokenizer: &self.tokenizer };
+        let source = proof::Source { imported: self.imported, tokenizer: &self.tokenizer, target: &self.target };
         let planned: Vec<Encoding> = self.plan.tensors.iter().map(|t| t.to).collect();
         let artifact = self.staging.written()?;
         proof::prove(&source, &artifact, Some(&planned), &self.plan.recipe.proof, self.options, self.progress)

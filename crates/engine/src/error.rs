@@ -53,6 +53,12 @@ pub enum EngineError {
     Sequential(#[from] passes::quantize::sequential::SequentialError),
     #[error("the method `{method}` learns from text; give --calibration, or take --method round")]
     NoCalibration { method: plan::Method },
+    #[error("the transform `{transform}` learns from text; give --calibration, or leave it out")]
+    NoText { transform: plan::Transform },
+    #[error("an imatrix says how much columns matter before a transform changes them; give --calibration in its place")]
+    ImatrixAndTransforms,
+    #[error(transparent)]
+    Rotate(#[from] passes::transform::rotate::RotateError),
     #[error(
         "the calibration text {name} holds {most} windows of {length} tokens, {samples} are asked for; give more text, or ask for fewer with --samples"
     )]

@@ -4,6 +4,7 @@ use crate::provenance::{files_below, total_bytes};
 use crate::{EngineError, Options, Progress, Unit, contract, quality};
 use codec::Encoding;
 use contract::ContractError;
+use graph::Model;
 use import::Imported;
 use import::tokenizer::Tokenizer;
 use plan::{Check, Proof, ProofSpec, TensorEntry};
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Source<'a> {
     pub imported: &'a Imported,
     pub tokenizer: &'a Tokenizer,
+    /// What the artifact's weights should be: the source's, but for transforms.
+    pub target: &'a Model,
 }
 
 /// What tokenizers are compared on where there is no other text: letters, digits, white space, other scripts, symbols.
@@ -32,7 +35,7 @@ pub(crate) fn prove(
     let broken = |source| EngineError::Contract { artifact: path.into(), source };
     let artifact = import::open(path).map_err(|source| EngineError::Reopen { artifact: path.into(), source })?;
     let (from, to) = (&source.imported.model, &artifact.model);
-    let pairs = contract::pairs(from, to).map_err(broken)?;
+    let pairs = contract::pairs(source.target, to).map_err(broken)?;
     contract::check_fused(to).map_err(broken)?;
     crate::loader::check(&artifact).map_err(broken)?;
     progress.begin("check weights", pairs.len() as u64, Unit::Weights);

@@ -1,7 +1,7 @@
 //! Choosing the codes of a plan's weights: at once where nothing needs to be known, else block by block over
 //! calibration text, each block kept as soon as it is done.
 
-use crate::checkpoint::{Checkpoint, Kept, Record};
+use crate::checkpoint::{Checkpoint, Done, Kept, Record};
 use crate::importance::importance;
 use crate::{Calibration, EngineError, Importance, Options, Progress, Unit};
 use codec::Part;
@@ -9,7 +9,8 @@ use graph::{Buffer, Model, Patch, Source, WeightId};
 use import::Imported;
 use passes::quantize::round;
 use passes::quantize::sequential::{self, Job, Sequential, Solved};
-use plan::{Method, Note, Plan};
+use passes::transform::rotate::rotate;
+use plan::{Method, Note, Plan, Transform};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::Path;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 /// A model whose weights are encoded, and what came up.
 pub(crate) struct Quantized {
     pub model: Model,
+    /// What its weights should be: the source's, transformed where that was asked for.
+    pub target: Model,
     pub notes: Vec<Note>,
     pub checkpoint: Option<Checkpoint>,
 }
@@ -30,24 +33,45 @@ pub(crate) fn quantize(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Quantized, EngineError> {
-    let jobs = jobs(&imported.model, plan);
+    let transforms = &plan.recipe.transforms;
+    if options.imatrix.is_some() && !transforms.is_empty() {
+        return Err(EngineError::ImatrixAndTransforms);
+    }
+    let (target, mut notes) = rotated(&imported.model, transforms, options.seed)?;
+    let jobs = jobs(&target, plan);
     let rounded = plan.tensors.iter().filter(|t| t.method == Method::Round);
-    let rounded = rounded.filter_map(|t| Some((imported.model.weights.find(&t.name)?, t.to)));
-    let mut model = imported.model.clone();
+    let rounded = rounded.filter_map(|t| Some((target.weights.find(&t.name)?, t.to)));
+    let mut model = target.clone();
     let importance = options.imatrix.map(|file| importance(imported, file)).transpose()?.unwrap_or_default();
     round_all(&mut model, &rounded.collect::<Vec<_>>(), &importance)?;
-    if jobs.is_empty() {
-        return Ok(Quantized { model, notes: importance.notes, checkpoint: None });
-    }
-    let calibration = options.calibration.ok_or(EngineError::NoCalibration { method: jobs[0].method })?;
-    let checkpoint = Checkpoint::open(out, &hash(imported, plan, calibration), options.replace)?;
+    notes.extend(importance.notes);
+    let learns = transforms.iter().find(|t| t.calibrates());
+    let calibration = match (options.calibration, jobs.first(), learns) {
+        (_, None, None) => return Ok(Quantized { model, target, notes, checkpoint: None }),
+        (Some(calibration), ..) => calibration,
+        (None, Some(job), _) => return Err(EngineError::NoCalibration { method: job.method }),
+        (None, None, Some(transform)) => return Err(EngineError::NoText { transform: *transform }),
+    };
+    let hash = hash(imported, plan, calibration, options.seed);
+    let checkpoint = Checkpoint::open(out, &hash, options.replace)?;
     let spill = calibration.learning(&imported.model, options).spill.then(|| checkpoint.folder());
-    let settings = sequential::Options { spill, limit: options.statistics(), mode: plan.recipe.calibration.mode };
-    let walk = Sequential::new(&imported.model, model, &calibration.windows, settings)?;
-    let mut run = Walk { walk, source: &imported.model, jobs: &jobs, checkpoint: &checkpoint, notes: importance.notes };
+    let mode = plan.recipe.calibration.mode;
+    let settings = sequential::Options { spill, limit: options.statistics(), mode, transforms };
+    let walk = Sequential::new(&target, model, &calibration.windows, settings)?;
+    let mut run = Walk { walk, source: &target, jobs: &jobs, checkpoint: &checkpoint, notes };
     run.all(progress)?;
     let (model, notes) = (run.walk.model().clone(), run.notes);
-    Ok(Quantized { model, notes, checkpoint: Some(checkpoint) })
+    let target = run.walk.target().clone();
+    Ok(Quantized { model, target, notes, checkpoint: Some(checkpoint) })
+}
+
+/// The model rotated, where that is asked for, and what was left as it is.
+fn rotated(model: &Model, transforms: &[Transform], seed: u64) -> Result<(Model, Vec<Note>), EngineError> {
+    if !transforms.contains(&Transform::Rotate) {
+        return Ok((model.clone(), Vec::new()));
+    }
+    let (model, notes) = rotate(model, seed)?;
+    Ok((model, notes.into_iter().map(|what| Note { weight: None, what }).collect()))
 }
 
 /// Gives weights their encodings, lazily; the model is checked before and after.
@@ -93,11 +117,15 @@ impl Walk<'_> {
     /// Does a run of nodes, or takes it from the checkpoint, and goes on behind it.
     fn segment(&mut self, n: usize, segment: Range<usize>, progress: &dyn Progress) -> Result<(), EngineError> {
         let jobs = self.jobs_of(&segment);
-        if let Some(kept) = self.load(n)? {
-            self.install(kept, &jobs)?;
+        self.refuse(&segment, &jobs);
+        if let Some(done) = self.load(n)? {
+            self.walk.scale(&segment, &jobs, &done.scales)?;
+            self.install(done.weights, &jobs)?;
             progress.advance(jobs.len() as u64);
             return Ok(self.walk.advance(segment)?);
         }
+        let scales = self.walk.search(&segment, &jobs)?;
+        self.walk.scale(&segment, &jobs, &scales)?;
         let mut solved: Vec<(Record, Vec<Part>)> = Vec::new();
         let source = self.source;
         self.walk.quantize(&segment, &jobs, &mut |weight: Solved| {
@@ -106,8 +134,8 @@ impl Walk<'_> {
             progress.advance(1);
             Ok::<Arc<dyn Source>, EngineError>(Arc::new(Buffer::new(&of.name[..], of.rows(), weight.parts)))
         })?;
-        self.checkpoint.save(n, &solved)?;
-        let kept = self.load(n)?.unwrap_or_default();
+        self.checkpoint.save(n, &scales, &solved)?;
+        let kept = self.load(n)?.map(|done| done.weights).unwrap_or_default();
         self.install(kept, &jobs)
     }
 
@@ -124,7 +152,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn load(&self, n: usize) -> Result<Option<Vec<Kept>>, EngineError> {
+    /// Notes the matrices that are not scaled though scales are wanted.
+    fn refuse(&mut self, segment: &Range<usize>, jobs: &[Job]) {
+        for (weight, why) in self.walk.refusals(segment, jobs) {
+            let weight = Some(self.source.weights.get(weight).name.clone());
+            self.notes.push(Note { weight, what: format!("its columns are not scaled: {why}") });
+        }
+    }
+
+    fn load(&self, n: usize) -> Result<Option<Done>, EngineError> {
         let weights = &self.source.weights;
         self.checkpoint.load(n, |name| Some(weights.get(weights.find(name)?).clone()))
     }
@@ -137,8 +173,8 @@ impl Walk<'_> {
     }
 }
 
-/// A hash of all that the encoded bytes depend on: source files, decisions, text.
-fn hash(imported: &Imported, plan: &Plan, calibration: &Calibration) -> String {
+/// A hash of all that the encoded bytes depend on: source files, decisions, text, and what is drawn.
+fn hash(imported: &Imported, plan: &Plan, calibration: &Calibration, seed: u64) -> String {
     let mut hasher = Sha256::new();
     for file in &imported.files {
         let changed = std::fs::metadata(file).and_then(|m| Ok((m.len(), m.modified()?))).ok();
@@ -147,6 +183,7 @@ fn hash(imported: &Imported, plan: &Plan, calibration: &Calibration) -> String {
     for t in &plan.tensors {
         hasher.update(format!("{} {} {}\n", t.name, plan::encoding_name(&t.to), t.method));
     }
+    hasher.update(format!("{:?} {seed}\n", plan.recipe.transforms));
     for window in &calibration.windows {
         window.iter().for_each(|id| hasher.update(id.to_le_bytes()));
     }

@@ -30,7 +30,10 @@ fn run(file: &Path, folder: &Path, samples: usize) -> Result<(), Failure> {
         best = best.min(start.elapsed().as_secs_f64());
         for (n, output) in outputs.iter().enumerate().filter(|_| run == 0) {
             let numbers = output.float().ok_or("an output of indices")?.data().iter();
-            std::fs::write(folder.join(format!("{n}.f32")), numbers.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+            std::fs::write(
+                folder.join(format!("{n}.f32")),
+                numbers.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(),
+            )?;
         }
     }
     println!("{:.1} ms", best * 1e3);

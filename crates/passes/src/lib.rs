@@ -1,3 +1,5 @@
 //! One file per algorithm, its numeric core beside it.
 
+pub mod partners;
 pub mod quantize;
+pub mod transform;

@@ -15,6 +15,7 @@ mod plan;
 pub mod preset;
 mod recipe;
 mod resolve;
+mod transform;
 mod units;
 
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
@@ -27,4 +28,5 @@ pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
 pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
+pub use transform::Transform;
 pub use units::{Bpw, Bytes, UnitError};

@@ -3,6 +3,7 @@
 //! ```toml
 //! preset = "q4_k_m"             # or target = "4.5bpw", or max-size = "300MB"
 //! method = "gptq"               # how codes are chosen; descent where there is calibration text, else round
+//! transforms = ["awq"]          # what is done to weights before: rotate, awq, smooth
 //!
 //! [[rule]]                      # later rules win
 //! match = "re:.*down_proj.*"    # a weight's name, a role, or re: and a regular expression
@@ -23,7 +24,7 @@
 use crate::measure::Comparison;
 use crate::names::{meant, nearest, serde_encoding};
 use crate::units::{Bpw, Bytes};
-use crate::{Method, Pattern, Preset};
+use crate::{Method, Pattern, Preset, Transform};
 use codec::Encoding;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,8 @@ pub struct Recipe {
     pub rules: Vec<Rule>,
     /// How codes are chosen; the best that calibration allows, where it is not said.
     pub method: Option<Method>,
+    /// What is done to weights before they are encoded, in this order; rotations come first wherever they stand.
+    pub transforms: Vec<Transform>,
     /// What methods learn from.
     pub calibration: CalibrationSpec,
     /// What is written.
@@ -234,6 +237,8 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<Method>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    transforms: Vec<Transform>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     rule: Vec<Rule>,
     calibration: CalibrationSpec,
     output: Output,
@@ -262,6 +267,7 @@ impl TryFrom<Written> for Recipe {
             goal,
             rules: w.rule,
             method: w.method,
+            transforms: w.transforms,
             calibration: w.calibration,
             output: w.output,
             proof: w.proof,
@@ -273,6 +279,7 @@ impl From<Recipe> for Written {
     fn from(recipe: Recipe) -> Written {
         let mut written = Written {
             method: recipe.method,
+            transforms: recipe.transforms,
             rule: recipe.rules,
             calibration: recipe.calibration,
             output: recipe.output,
@@ -296,6 +303,7 @@ impl Recipe {
             goal,
             rules: Vec::new(),
             method: None,
+            transforms: Vec::new(),
             calibration: CalibrationSpec::default(),
             output: Output::default(),
             proof: ProofSpec::default(),

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use engine::data::{Method as DataMethod, Mix};
-use plan::{Bpw, Bytes, Container, Method, Preset};
+use plan::{Bpw, Bytes, Container, Method, Preset, Transform};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -145,6 +145,9 @@ pub struct Learn {
     /// round, search, gptq or descent [default: descent where there is calibration text, else round]
     #[arg(long, value_name = "METHOD", value_parser = method)]
     pub method: Option<Method>,
+    /// Before: rotate, awq or smooth; may be given more than once
+    #[arg(long, value_name = "TRANSFORM", value_parser = transform)]
+    pub transform: Vec<Transform>,
     /// Windows of the calibration text [default: 128]
     #[arg(long, value_name = "N")]
     pub samples: Option<usize>,
@@ -154,6 +157,11 @@ pub struct Learn {
     /// Gather statistics from the original alone: faster, and not as good
     #[arg(long)]
     pub whole_model: bool,
+}
+
+fn transform(word: &str) -> Result<Transform, String> {
+    let names = || Transform::ALL.map(Transform::name).join(", ");
+    Transform::ALL.into_iter().find(|t| t.name() == word).ok_or_else(|| format!("expected one of {}", names()))
 }
 
 fn method(word: &str) -> Result<Method, String> {

@@ -6,19 +6,25 @@
 //! together, and see what the ones before them lost. The lanes stop before each stage; statistics of what it reads are
 //! gathered, its matrices solved and put in place, and the lanes go on.
 //!
+//! Before that, transforms may choose scales for the channels of a run ([`Sequential::search`]). From then on the original
+//! is the one with scaled channels, which computes the same: its matrices are what is to be encoded.
+//!
 //! Memory is one block, one batch, the statistics of one stage (in as many parts as the limit asks for), and what one
 //! solver holds. The same windows give the same bytes at any number of threads, and whether or not a run was resumed.
 
 use super::correct::correct;
+use super::round;
 use super::solver::{Problem, SolveError, solver};
-use super::stages::{Read, Site, stages};
+use super::stages::{Read, parts, stages};
+use crate::partners::{Fold, Refusal, Site, folds};
+use crate::transform::{Reader, Scaling, scaling};
 use calib::{Inputs, Lane, LaneError};
 use codec::packed::Range as Numbers;
 use codec::{Encoding, Matrix, Part};
 use exec::Tap;
 use graph::{Graph, GraphError, Model, Patch, Source, SourceError, ValueId, WeightId};
-use plan::{Method, Mode};
-use std::collections::BTreeMap;
+use plan::{Method, Mode, Transform};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,11 +78,18 @@ pub struct Options<'a> {
     pub limit: u64,
     /// Which model the statistics are of.
     pub mode: Mode,
+    /// What is done to each run of nodes before its matrices are encoded, in this order.
+    pub transforms: &'a [Transform],
 }
+
+/// The scales of a run of nodes: a number for each column of the readers of each fold, in the order of
+/// [`folds`]; none where a fold is left alone.
+pub type Scales = Vec<Option<Vec<f32>>>;
 
 /// See the module.
 pub struct Sequential<'a> {
-    source: &'a Model,
+    /// What matrices should be: the original, its channels scaled where that was done.
+    source: Model,
     graph: &'a Graph,
     model: Model,
     original: Lane,
@@ -98,7 +111,8 @@ impl<'a> Sequential<'a> {
         };
         let lane = |model: &Model| Lane::new(graph, &model.weights, config.vocab, windows, options.spill);
         let compressed = (options.mode == Mode::Sequential).then(|| lane(&model)).transpose()?;
-        Ok(Sequential { original: lane(source)?, compressed, source, graph, model, options })
+        let (original, source) = (lane(source)?, source.clone());
+        Ok(Sequential { source, graph, model, original, compressed, options })
     }
 
     /// Runs of nodes that cover the graph, in order.
@@ -113,6 +127,96 @@ impl<'a> Sequential<'a> {
         &self.model
     }
 
+    /// What the compressed model's weights should be: the original's, scaled as far as that was done.
+    pub fn target(&self) -> &Model {
+        &self.source
+    }
+
+    /// Asks the transforms for the scales of a run of nodes.
+    pub fn search(&mut self, segment: &Range<usize>, jobs: &[Job]) -> Result<Scales, SequentialError> {
+        let folds = folds(&self.source, self.graph, segment);
+        let mut scales: Scales = vec![None; folds.len()];
+        let scalings: Vec<Box<dyn Scaling>> = self.options.transforms.iter().filter_map(|t| scaling(*t)).collect();
+        let Some(depth) = scalings.iter().map(|s| s.needs()).max() else { return Ok(scales) };
+        let mut wanted = BTreeMap::new();
+        for (n, (site, fold)) in folds.into_iter().enumerate() {
+            let Ok(fold) = fold else { continue };
+            let readers = self.readers(&fold, jobs);
+            if !readers.is_empty() {
+                wanted.insert(site, (n, fold, readers));
+            }
+        }
+        let read = |(site, (_, fold, _)): (&Site, &(usize, Fold, Vec<Reader>))| {
+            let width = fold.index.len();
+            Read { site: *site, width, depth, jobs: Vec::new() }
+        };
+        for part in parts(wanted.iter().map(read).collect(), self.options.limit) {
+            for (site, inputs) in self.observe(segment, &part)? {
+                let Some((n, fold, readers)) = wanted.get(&site) else { continue };
+                scales[*n] = scaled(&scalings, fold, readers, &inputs)?;
+            }
+        }
+        Ok(scales)
+    }
+
+    /// Scales channels of a run of nodes: as [`Sequential::search`] found, now or in an earlier run.
+    pub fn scale(&mut self, segment: &Range<usize>, jobs: &[Job], scales: &Scales) -> Result<(), SequentialError> {
+        for ((_, fold), scale) in folds(&self.source, self.graph, segment).into_iter().zip(scales) {
+            let (Ok(fold), Some(scale)) = (fold, scale) else { continue };
+            let patch = fold.patch(&self.source, scale);
+            self.source.apply(patch)?;
+            fold.weights().try_for_each(|weight| self.follow(weight, jobs))?;
+        }
+        self.original.set_weights(&self.source.weights)?;
+        let compressed = self.compressed.as_mut();
+        Ok(compressed.map_or(Ok(()), |lane| lane.set_weights(&self.model.weights))?)
+    }
+
+    /// Matrices of a run of nodes whose columns no transform can scale, and why.
+    pub fn refusals(&self, segment: &Range<usize>, jobs: &[Job]) -> Vec<(WeightId, Refusal)> {
+        let scales = self.options.transforms.iter().any(|t| scaling(*t).is_some());
+        let folds = if scales { folds(&self.source, self.graph, segment) } else { Vec::new() };
+        let refused = folds.into_iter().filter_map(|(site, fold)| Some((site, fold.err()?)));
+        let nodes = &self.graph.nodes()[segment.clone()];
+        let reads = |site: Site, job: &&Job| match site {
+            Site::Expert(weight) => weight == job.weight,
+            Site::Value(value) => {
+                nodes.iter().any(|n| n.inputs.first() == Some(&value) && n.op.spec().factors().contains(&job.weight))
+            }
+        };
+        refused
+            .flat_map(|(site, why)| jobs.iter().filter(move |j| reads(site, j)).map(move |j| (j.weight, why.clone())))
+            .collect()
+    }
+
+    /// The readers of a fold that will have codes; none where a weight of the fold has codes already.
+    fn readers(&self, fold: &Fold, jobs: &[Job]) -> Vec<Reader> {
+        let plain = |encoding: Encoding| matches!(encoding, Encoding::Plain(_));
+        if fold.weights().any(|w| !plain(self.source.weights.get(w).encoding)) {
+            return Vec::new();
+        }
+        let reader = |weight: &WeightId| {
+            let (encoding, method) = jobs.iter().find(|job| job.weight == *weight).map_or_else(
+                || (self.model.weights.get(*weight).encoding, Method::Round),
+                |job| (job.encoding, job.method),
+            );
+            Reader { weight: self.source.weights.get(*weight).clone(), encoding, method }
+        };
+        fold.readers.iter().map(reader).filter(|r| !plain(r.encoding)).collect()
+    }
+
+    /// Brings a weight of the compressed model to what it should be: as it is where it waits to be solved, else rounded.
+    fn follow(&mut self, weight: WeightId, jobs: &[Job]) -> Result<(), SequentialError> {
+        let (target, encoding) = (self.source.weights.get(weight), self.model.weights.get(weight).encoding);
+        let waits = jobs.iter().any(|job| job.weight == weight);
+        let patch = if waits || encoding == target.encoding {
+            Patch::default().encode(&self.model, weight, target.encoding, target.source.clone())
+        } else {
+            round::apply(&self.source, weight, encoding, None)
+        };
+        Ok(self.model.apply(patch)?)
+    }
+
     /// Encodes the weights of a run of nodes and goes on behind it. `keep` stores each weight, and gives the source that
     /// it is read from afterwards.
     pub fn quantize<E: From<SequentialError>>(
@@ -122,11 +226,11 @@ impl<'a> Sequential<'a> {
         keep: &mut dyn FnMut(Solved) -> Result<Arc<dyn Source>, E>,
     ) -> Result<(), E> {
         let mut at = segment.start;
-        for stage in stages(self.source, self.graph, segment, jobs, self.compressed.is_some()) {
+        for stage in stages(&self.source, self.graph, segment, jobs, self.compressed.is_some()) {
             let nodes = stage.nodes.clone();
             self.advance(at..nodes.start)?;
             at = nodes.start;
-            for part in stage.parts(self.options.limit) {
+            for part in parts(stage.reads, self.options.limit) {
                 let known = self.gather(nodes.clone(), &part)?;
                 for read in &part {
                     let inputs = known.get(&read.site);
@@ -243,4 +347,45 @@ impl<'a> Sequential<'a> {
         }
         Ok(())
     }
+
+    /// Statistics of what is read anywhere in a run of nodes whose weights are not yet encoded.
+    fn observe(&mut self, nodes: &Range<usize>, part: &[Read]) -> Result<BTreeMap<Site, Inputs>, SequentialError> {
+        let graph = self.graph;
+        let new = |read: &Read| (read.site, Inputs::new(read.width, read.depth));
+        let mut known: BTreeMap<Site, Inputs> = part.iter().map(new).collect();
+        for batch in 0..self.original.batches() {
+            let mut seen = BTreeSet::new();
+            self.seen().look(nodes.clone(), batch, &mut |tap| match tap {
+                Tap::Expert { weight, rows, .. } => {
+                    known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
+                }
+                Tap::Inputs { node, inputs } => {
+                    for (id, data) in graph.nodes()[node.0].inputs.iter().zip(inputs) {
+                        let site = known.get_mut(&Site::Value(*id)).filter(|_| seen.insert(*id));
+                        if let (Some(site), Some(data)) = (site, data.float()) {
+                            site.see(data.data());
+                        }
+                    }
+                }
+            })?;
+        }
+        self.seen().end_block();
+        Ok(known)
+    }
+}
+
+/// What all transforms together make of a fold; `None` where that is nothing.
+fn scaled(
+    scalings: &[Box<dyn Scaling>],
+    fold: &Fold,
+    readers: &[Reader],
+    inputs: &Inputs,
+) -> Result<Option<Vec<f32>>, SequentialError> {
+    let mut scale = vec![1.0; inputs.width()];
+    for scaling in scalings {
+        let readers: Vec<Reader> = readers.iter().map(|r| r.scaled(&scale)).collect();
+        let more = scaling.scale(fold, &readers, &inputs.divided(&scale))?;
+        scale.iter_mut().zip(more).for_each(|(s, more)| *s *= more);
+    }
+    Ok(scale.iter().any(|s| *s != 1.0).then_some(scale))
 }

@@ -47,6 +47,8 @@ pub enum SolveError {
     NoInputs { weight: String, method: &'static str },
     #[error("the Hessian of weight `{weight}` cannot be factored even when its diagonal is doubled")]
     Singular { weight: String },
+    #[error(transparent)]
+    Weight(#[from] graph::SourceError),
 }
 
 /// A method of choosing codes.

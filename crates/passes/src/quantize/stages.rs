@@ -2,18 +2,10 @@
 
 use super::sequential::Job;
 use super::solver::solver;
+use crate::partners::{Site, sites};
 use calib::{Depth, Inputs};
-use graph::{Graph, Model, Op, ValueId, WeightId};
+use graph::{Graph, Model};
 use std::ops::Range;
-
-/// Where statistics are gathered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Site {
-    /// All rows of a value.
-    Value(ValueId),
-    /// The rows of the tokens that chose an expert, as this matrix of it reads them.
-    Expert(WeightId),
-}
 
 /// A site and the matrices that read there.
 #[derive(Clone, Debug)]
@@ -66,34 +58,20 @@ impl Stage {
             None => self.reads.push(read),
         }
     }
-
-    /// The reads in parts whose statistics take at most `limit` bytes, or one read that takes more.
-    pub fn parts(self, limit: u64) -> Vec<Vec<Read>> {
-        let mut parts: Vec<(u64, Vec<Read>)> = Vec::new();
-        for read in self.reads {
-            let bytes = Inputs::bytes(read.width, read.depth);
-            match parts.last_mut().filter(|(taken, _)| taken + bytes <= limit) {
-                Some((taken, part)) => {
-                    *taken += bytes;
-                    part.push(read);
-                }
-                None => parts.push((bytes, vec![read])),
-            }
-        }
-        parts.into_iter().map(|(_, part)| part).collect()
-    }
 }
 
-/// Where the matrices of an op read, if it multiplies by any that may be encoded.
-fn sites(op: &Op, input: Option<ValueId>) -> Vec<(Site, Vec<WeightId>)> {
-    match (op, input) {
-        (Op::Linear(op), Some(input)) => vec![(Site::Value(input), vec![op.weight])],
-        (Op::MoeExperts(op), _) => {
-            let of = |e: &graph::ops::Expert| {
-                [(Site::Expert(e.gate), vec![e.gate, e.up]), (Site::Expert(e.down), vec![e.down])]
-            };
-            op.experts.iter().flat_map(of).collect()
+/// The reads in parts whose statistics take at most `limit` bytes, or one read that takes more.
+pub(crate) fn parts(reads: Vec<Read>, limit: u64) -> Vec<Vec<Read>> {
+    let mut parts: Vec<(u64, Vec<Read>)> = Vec::new();
+    for read in reads {
+        let bytes = Inputs::bytes(read.width, read.depth);
+        match parts.last_mut().filter(|(taken, _)| taken + bytes <= limit) {
+            Some((taken, part)) => {
+                *taken += bytes;
+                part.push(read);
+            }
+            None => parts.push((bytes, vec![read])),
         }
-        _ => Vec::new(),
     }
+    parts.into_iter().map(|(_, part)| part).collect()
 }

@@ -3,7 +3,7 @@
 use crate::cli::{Common, Inspect};
 use crate::{output, source};
 use anyhow::Result;
-use graph::{DecoderConfig, Size, Weight};
+use graph::{DecoderConfig, Graph, Size, Weight};
 use import::Imported;
 use plan::Bytes;
 use serde_json::{Value, json};
@@ -69,6 +69,7 @@ fn summary(imported: &Imported) -> Result<String> {
             let each = cost.macs as f64 / config.context.min(512) as f64;
             rows.push(row("arithmetic", format!("{:.1} M multiply-adds per token", each / 1e6)));
         }
+        (None, Some(graph), _) => rows.extend(network(imported, graph)),
         (_, _, graph::Body::Unknown { reason }) => {
             rows.push(row("architecture", format!("unknown: {reason}; compressed by name and shape only")));
         }
@@ -93,6 +94,30 @@ fn decoder(c: &DecoderConfig) -> Vec<Vec<String>> {
     if let Some(e) = &c.experts {
         rows.push(row("experts", format!("{} of {} per token, {} wide", e.used, e.count, e.ffn)));
     }
+    rows
+}
+
+/// A network: its operators, its inputs and outputs, what one sample costs.
+fn network(imported: &Imported, graph: &Graph) -> Vec<Vec<String>> {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = Vec::new();
+    if let Some(opset) = imported.network.as_ref().and_then(|n| n.file.opset("")) {
+        rows.push(row("operators", format!("ONNX, version {opset}")));
+    }
+    let mut ops = BTreeMap::<_, usize>::new();
+    graph.nodes().iter().for_each(|node| *ops.entry(node.op.name()).or_default() += 1);
+    let ops: Vec<_> = ops.into_iter().map(|(name, n)| format!("{n}× {name}")).collect();
+    rows.push(row("nodes", ops.join(", ")));
+    let value = |id: &graph::ValueId| {
+        let value = &graph.values()[id.0];
+        let shape: Vec<_> = value.shape.iter().map(ToString::to_string).collect();
+        format!("{} [{}]", value.name, shape.join(", "))
+    };
+    for (name, ids) in [("input", graph.inputs()), ("output", graph.outputs())] {
+        rows.extend(ids.iter().map(|id| row(name, value(id))));
+    }
+    let macs = graph.cost(&imported.model.weights, Size { batch: 1, tokens: 1 }).macs;
+    rows.push(row("arithmetic", format!("{:.2} M multiply-adds per sample", macs as f64 / 1e6)));
     rows
 }
 

@@ -49,6 +49,9 @@ impl Asked {
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
         recipe.method = learn.method.or(recipe.method);
+        if !learn.transform.is_empty() {
+            recipe.transforms.clone_from(&learn.transform);
+        }
         recipe.calibration = calibration_spec(learn, &recipe.calibration);
         Ok(Asked::Recipe(recipe))
     }

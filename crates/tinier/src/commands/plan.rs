@@ -58,14 +58,16 @@ pub fn summary(plan: &Plan) -> String {
     let p = &plan.prediction;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let sizes = format!("{} → {} ({:.2} bits per weight)", Bytes(plan.bytes_before()), p.artifact, plan.bpw());
-    output::table(
-        &[
-            row("artifact", format!("{} as {}", plan.container, plan.mix)),
-            row("size", sizes),
-            row("memory", format!("at most about {}", p.memory)),
-            row("disk", format!("{} free", p.disk)),
-            row("time", format!("about {} to write, {} to prove", seconds(p.encode_seconds), seconds(p.proof_seconds))),
-        ],
-        &[],
-    )
+    let mut rows = vec![
+        row("artifact", format!("{} as {}", plan.container, plan.mix)),
+        row("size", sizes),
+        row("memory", format!("at most about {}", p.memory)),
+        row("disk", format!("{} free", p.disk)),
+        row("time", format!("about {} to write, {} to prove", seconds(p.encode_seconds), seconds(p.proof_seconds))),
+    ];
+    if !plan.recipe.transforms.is_empty() {
+        let names: Vec<_> = plan.recipe.transforms.iter().map(|t| t.name()).collect();
+        rows.insert(1, row("transforms", names.join(", ")));
+    }
+    output::table(&rows, &[])
 }
