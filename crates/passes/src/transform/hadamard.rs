@@ -75,7 +75,7 @@ fn paley(order: usize) -> Option<Vec<f32>> {
         return Some(vec![1.0]);
     }
     let q = order.checked_sub(1).filter(|q| q % 4 == 3 && is_prime(*q));
-    let half = (order / 2).checked_sub(1).filter(|q| order % 2 == 0 && q % 4 == 1 && is_prime(*q));
+    let half = (order / 2).checked_sub(1).filter(|q| order.is_multiple_of(2) && q % 4 == 1 && is_prime(*q));
     q.map(first).or_else(|| half.map(second))
 }
 
