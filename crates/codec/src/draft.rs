@@ -121,6 +121,17 @@ enum RowScales<'a> {
     Shared { grid: &'a packed::Grid, row: usize },
 }
 
+/// The scales of one span, as they were.
+#[derive(Clone, Debug)]
+pub struct SpanScales(Kept);
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Block(Vec<u8>),
+    Tile(f32, f32),
+    Shared,
+}
+
 impl DraftRow<'_> {
     /// Chooses the scales of the `n`-th span for the numbers `x`, of which each matters as `importance` says (mean
     /// squares of the inputs that it is multiplied with). Scales that rows share stay as they are.
@@ -136,6 +147,49 @@ impl DraftRow<'_> {
             }
             RowScales::Tiles(tiles) => tiles.fit(n, x, importance),
             RowScales::Shared { .. } => {}
+        }
+    }
+
+    /// Multiplies all values of the `n`-th span by about `factor`, as near as its scales can be stored. Says whether
+    /// anything changed: not where rows share scales, or scales are powers of two.
+    pub fn stretch(&mut self, n: usize, factor: f32) -> bool {
+        match &mut self.scales {
+            RowScales::Blocks { format, bytes, grids } => {
+                let codec = format.codec();
+                let block = &mut bytes[n * codec.block_bytes()..][..codec.block_bytes()];
+                let changed = block::stretch(codec, block, factor);
+                grids[n] = Some(codec.grid(block));
+                changed
+            }
+            RowScales::Tiles(tiles) => tiles.stretch(n, factor),
+            RowScales::Shared { .. } => false,
+        }
+    }
+
+    /// The scales of the `n`-th span, to be [put back](DraftRow::restore).
+    pub fn scales(&self, n: usize) -> SpanScales {
+        SpanScales(match &self.scales {
+            RowScales::Blocks { format, bytes, .. } => {
+                let len = format.codec().block_bytes();
+                Kept::Block(bytes[n * len..][..len].to_vec())
+            }
+            RowScales::Tiles(tiles) => Kept::Tile(tiles.scale[n], tiles.zero[n]),
+            RowScales::Shared { .. } => Kept::Shared,
+        })
+    }
+
+    /// Puts scales of the `n`-th span back; those of a draft of another encoding change nothing.
+    pub fn restore(&mut self, n: usize, scales: &SpanScales) {
+        match (&mut self.scales, &scales.0) {
+            (RowScales::Blocks { format, bytes, grids }, Kept::Block(kept)) => {
+                let codec = format.codec();
+                if kept.len() == codec.block_bytes() {
+                    bytes[n * kept.len()..][..kept.len()].copy_from_slice(kept);
+                    grids[n] = Some(codec.grid(kept));
+                }
+            }
+            (RowScales::Tiles(tiles), Kept::Tile(scale, zero)) => (tiles.scale[n], tiles.zero[n]) = (*scale, *zero),
+            _ => {}
         }
     }
 

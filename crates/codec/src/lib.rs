@@ -13,7 +13,7 @@ mod encoding;
 pub mod packed;
 
 pub use block::BlockFormat;
-pub use draft::{Draft, DraftRow};
+pub use draft::{Draft, DraftRow, SpanScales};
 pub use dtype::Dtype;
 pub use encoding::{CodecError, Encoding, Matrix, Part, PartSpec};
 pub use packed::Packed;

@@ -237,7 +237,7 @@ fn scattered_groups_are_read_as_numbers_and_told() {
     );
     let again = open(&out);
     let name = format!("{MODULE}.weight");
-    assert_eq!(again.scattered, [name.clone()]);
+    assert_eq!(again.scattered, std::slice::from_ref(&name));
     assert!(again.notes.iter().any(|n| n.contains("order of activations")), "{:?}", again.notes);
     let read = |model: &graph::Model| model.weights.get(model.weights.find(&name).unwrap()).read().unwrap();
     let (old, new) = (read(&sorted), read(&again.model));

@@ -104,6 +104,7 @@ fn w4() -> QuantizationConfig {
         format: Format::PackQuantized,
         ignore: vec!["lm_head".into()],
         config_groups: BTreeMap::from([("group_0".into(), group)]),
+        kv_cache_scheme: None,
     }
 }
 

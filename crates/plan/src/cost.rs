@@ -11,7 +11,7 @@
 
 use crate::names::encoding_name;
 use crate::units::Bytes;
-use crate::{Method, PlannedTensor};
+use crate::{Learns, PlannedTensor};
 use codec::Encoding;
 use graph::{Model, Role, Size};
 use serde::{Deserialize, Serialize};
@@ -160,10 +160,10 @@ fn learning_memory(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'
 /// its codes and parts.
 fn solving_memory(t: &PlannedTensor) -> u64 {
     let cols = t.shape.last().map_or(0, |cols| *cols as u64);
-    match t.method {
-        Method::Round => 0,
-        Method::Search => t.elements() * 6 + 16 * cols,
-        Method::Gptq => 16 * cols * cols + t.elements() * 10,
+    match t.method.learns() {
+        Learns::Nothing => 0,
+        Learns::Columns => t.elements() * 6 + 16 * cols,
+        Learns::Hessian => 16 * cols * cols + t.elements() * 10,
     }
 }
 
@@ -206,7 +206,7 @@ fn learning_seconds(model: &Model, tensors: &[PlannedTensor], setting: &Setting<
     let Some(learning) = setting.learning else { return 0.0 };
     let macs = |t: &PlannedTensor| {
         let cols = t.shape.last().map_or(0.0, |cols| *cols as f64);
-        let shared = if matches!(t.method, Method::Gptq) { 0.75 * cols * cols } else { 0.0 };
+        let shared = if t.method.learns() == Learns::Hessian { 0.75 * cols * cols } else { 0.0 };
         learning.tokens as f64 * (2.0 * t.elements() as f64 + shared) + t.elements() as f64 * cols
     };
     let calibrated = tensors.iter().filter(|t| t.method.calibrates() && model.weights.find(&t.name).is_some());

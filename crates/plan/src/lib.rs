@@ -21,7 +21,7 @@ mod units;
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
-pub use method::Method;
+pub use method::{Learns, Method};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};

@@ -15,11 +15,24 @@ pub enum Method {
     Search,
     /// Error feedback: what a column loses, later columns make good.
     Gptq,
+    /// Error feedback, then one number and one scale after the other to where the error is least.
+    Descent,
+}
+
+/// What a method must know of a weight's inputs on calibration text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learns {
+    /// Nothing; it needs no text.
+    Nothing,
+    /// The mean square of every column.
+    Columns,
+    /// How every two columns go together.
+    Hessian,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 3] = [Method::Round, Method::Search, Method::Gptq];
+    pub const ALL: [Method; 4] = [Method::Round, Method::Search, Method::Gptq, Method::Descent];
 
     /// The name in recipes.
     pub const fn name(self) -> &'static str {
@@ -27,12 +40,22 @@ impl Method {
             Method::Round => "round",
             Method::Search => "search",
             Method::Gptq => "gptq",
+            Method::Descent => "descent",
+        }
+    }
+
+    /// What it must know of a weight's inputs.
+    pub const fn learns(self) -> Learns {
+        match self {
+            Method::Round => Learns::Nothing,
+            Method::Search => Learns::Columns,
+            Method::Gptq | Method::Descent => Learns::Hessian,
         }
     }
 
     /// Whether it needs the model to be run over calibration text.
     pub const fn calibrates(self) -> bool {
-        !matches!(self, Method::Round)
+        !matches!(self.learns(), Learns::Nothing)
     }
 }
 

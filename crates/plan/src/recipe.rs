@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! preset = "q4_k_m"             # or target = "4.5bpw", or max-size = "300MB"
-//! method = "gptq"               # how codes are chosen; gptq where there is calibration text, else round
+//! method = "gptq"               # how codes are chosen; descent where there is calibration text, else round
 //! transforms = ["awq"]          # what is done to weights before: rotate, awq, smooth
 //!
 //! [[rule]]                      # later rules win
@@ -312,7 +312,7 @@ impl Recipe {
 
     /// How codes are chosen: what is asked for, else the best there is with the text at hand.
     pub fn method(&self) -> Method {
-        let best = if self.calibration.text.is_empty() { Method::Round } else { Method::Gptq };
+        let best = if self.calibration.text.is_empty() { Method::Round } else { Method::Descent };
         self.method.unwrap_or(best)
     }
 

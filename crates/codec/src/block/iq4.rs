@@ -15,7 +15,7 @@
 //!
 //! Source: ggml, `quantize_row_iq4_nl_impl` as `quantize_iq4_nl` and `quantize_iq4_xs` call it.
 
-use super::fields::{check_f16, pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
+use super::fields::{pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
 use super::search::{ZERO, extreme, importance_weights, nearest_int, sum};
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
@@ -122,8 +122,8 @@ impl BlockCodec for Iq4Nl {
         Grid::new(Levels::Table(&TABLE), SUB, 1, |_| Step::linear(read_f16(block, 0).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0]
     }
 }
 
@@ -174,7 +174,7 @@ impl BlockCodec for Iq4Xs {
         Grid::new(Levels::Table(&TABLE), SUB, XS_SUBS, |j| Step::linear(d * (f32::from(scale[j]) - 32.0)))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0]
     }
 }

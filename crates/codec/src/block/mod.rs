@@ -65,8 +65,16 @@ pub trait BlockCodec: Sync {
     fn unpack(&self, block: &[u8], codes: &mut [u8]);
     /// What codes stand for under the scales of a block.
     fn grid(&self, block: &[u8]) -> Grid;
+    /// Where the `f16` scales of a block lie; its numbers grow with all of them together. None in formats whose scales
+    /// are of other types.
+    fn f16_at(&self) -> &'static [usize] {
+        &[]
+    }
+
     /// Why a block is not one that a runtime accepts (a scale that is not finite).
-    fn invalid(&self, block: &[u8]) -> Option<&'static str>;
+    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
+        fields::check_f16(block, self.f16_at())
+    }
 
     /// Encodes whole blocks of finite numbers. `importance`: one weight per column.
     fn encode_row(&self, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
@@ -215,6 +223,18 @@ impl BlockFormat {
         }
         Ok(())
     }
+}
+
+/// Multiplies the `f16` scales of a block by about `factor`, if that leaves them finite; says whether any changed.
+pub(crate) fn stretch(codec: &dyn BlockCodec, block: &mut [u8], factor: f32) -> bool {
+    let scaled = |at: &usize| half::f16::from_f32(fields::read_f16(block, *at).to_f32() * factor);
+    let scales: Vec<half::f16> = codec.f16_at().iter().map(scaled).collect();
+    let changes = codec.f16_at().iter().zip(&scales).any(|(at, scale)| fields::read_f16(block, *at) != *scale);
+    if changes && scales.iter().all(|scale| scale.is_finite()) {
+        codec.f16_at().iter().zip(scales).for_each(|(at, scale)| fields::write_f16(block, *at, scale));
+        return true;
+    }
+    false
 }
 
 /// Magnitudes from here on are refused: no `f16` scale reaches them, and their cubes, which searches sum, might overflow

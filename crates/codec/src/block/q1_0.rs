@@ -4,7 +4,7 @@
 //!
 //! Source: ggml, `quantize_row_q1_0_ref`.
 
-use super::fields::{check_f16, pack_runs, read_f16, unpack_runs, write_f16};
+use super::fields::{pack_runs, read_f16, unpack_runs, write_f16};
 use super::search::sum;
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
@@ -42,7 +42,7 @@ impl BlockCodec for Q1_0 {
         Grid::new(Levels::Table(&[-1, 1]), LEN, 1, |_| Step::linear(read_f16(block, 0).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0]
     }
 }

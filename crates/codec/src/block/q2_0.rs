@@ -5,7 +5,7 @@
 //!
 //! Source: ggml, `quantize_row_q2_0_ref`.
 
-use super::fields::{check_f16, pack_runs, read_f16, unpack_runs, write_f16};
+use super::fields::{pack_runs, read_f16, unpack_runs, write_f16};
 use super::search::{extreme, truncate};
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
@@ -46,7 +46,7 @@ impl BlockCodec for Q2_0 {
         Grid::new(levels, LEN, 1, |_| Step::linear(read_f16(block, 0).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0]
     }
 }

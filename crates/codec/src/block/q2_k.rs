@@ -10,7 +10,7 @@
 //!
 //! Source: ggml, `quantize_row_q2_K_ref` (without importance) and `quantize_row_q2_K_impl` (with).
 
-use super::fields::{check_f16, pack_runs, read_f16, unpack_runs, write_f16};
+use super::fields::{pack_runs, read_f16, unpack_runs, write_f16};
 use super::search::{AffineSearch, Distance};
 use super::superblock::{AffineFormat, Found, LEN, PlainWeight, Scales};
 use super::{BlockCodec, Grid, Importance};
@@ -79,7 +79,7 @@ impl BlockCodec for Q2K {
         .grid(SUB, TOP)
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[D, DMIN])
+    fn f16_at(&self) -> &'static [usize] {
+        &[D, DMIN]
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! Source: ggml, `quantize_row_q3_K_ref` (without importance) and `quantize_row_q3_K_impl` (with).
 
-use super::fields::{check_f16, pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
+use super::fields::{pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
 use super::search::{extreme, importance_weights, nearest_int, sum, symmetric, symmetric_descent};
 use super::superblock::{LEN, SUBS};
 use super::{BlockCodec, Grid, Importance, Levels, Step};
@@ -126,8 +126,8 @@ impl BlockCodec for Q3K {
         Grid::new(levels, SUB, SUBS, |j| Step::linear(d * (f32::from(scale[j]) - 32.0)))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[D])
+    fn f16_at(&self) -> &'static [usize] {
+        &[D]
     }
 }
 

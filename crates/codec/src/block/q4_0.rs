@@ -4,7 +4,7 @@
 //!
 //! Source: ggml, `quantize_row_q4_0_ref` (without importance) and `quantize_row_q4_0_impl` (with).
 
-use super::fields::{check_f16, pack, read_f16, unpack, write_f16};
+use super::fields::{pack, read_f16, unpack, write_f16};
 use super::search::{extreme, symmetric, truncate};
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
@@ -64,7 +64,7 @@ impl BlockCodec for Q4_0 {
         Grid::new(levels, LEN, 1, |_| Step::linear(read_f16(block, 0).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0]
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Source: ggml, `quantize_row_q4_1_ref` (without importance) and `quantize_row_q4_1_impl` (with).
 
-use super::fields::{check_f16, pack, read_f16, unpack, write_f16};
+use super::fields::{pack, read_f16, unpack, write_f16};
 use super::search::{AffineSearch, Distance, affine, truncate};
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
@@ -68,7 +68,7 @@ impl BlockCodec for Q4_1 {
         Grid::new(Levels::Integers { first: 0, count: 16 }, LEN, 1, |_| step)
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0, 2])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0, 2]
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! Source: ggml, `quantize_row_q4_K_ref` (without importance) and `quantize_row_q4_K_impl` (with).
 
-use super::fields::{check_f16, pack_runs, unpack_runs};
+use super::fields::{pack_runs, unpack_runs};
 use super::search::{AffineSearch, Distance};
 use super::superblock::{AffineFormat, Found, LEN, PlainWeight, Scales};
 use super::{BlockCodec, Grid, Importance};
@@ -67,7 +67,7 @@ impl BlockCodec for Q4K {
         Scales::read_six_bit(block).grid(SUB, TOP)
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0, 2])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0, 2]
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Source: ggml, `quantize_row_q5_0_ref` (without importance) and `quantize_row_q5_0_impl` (with).
 
-use super::fields::{check_f16, pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
+use super::fields::{pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
 use super::q4_0::signed_codes;
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 
@@ -43,7 +43,7 @@ impl BlockCodec for Q5_0 {
         Grid::new(levels, LEN, 1, |_| Step::linear(read_f16(block, 0).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0]
     }
 }

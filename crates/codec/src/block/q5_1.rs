@@ -4,7 +4,7 @@
 //!
 //! Source: ggml, `quantize_row_q5_1_ref` (without importance) and `quantize_row_q5_1_impl` (with).
 
-use super::fields::{check_f16, pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
+use super::fields::{pack, pack_runs, read_f16, unpack, unpack_runs, write_f16};
 use super::q4_1::affine_codes;
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 
@@ -44,7 +44,7 @@ impl BlockCodec for Q5_1 {
         Grid::new(Levels::Integers { first: 0, count: 32 }, LEN, 1, |_| step)
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0, 2])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0, 2]
     }
 }

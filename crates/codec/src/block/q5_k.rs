@@ -11,7 +11,7 @@
 //!
 //! Source: ggml, `quantize_row_q5_K_ref` (without importance) and `quantize_row_q5_K_impl` (with).
 
-use super::fields::{check_f16, pack, pack_runs, unpack, unpack_runs};
+use super::fields::{pack, pack_runs, unpack, unpack_runs};
 use super::search::{AffineSearch, Distance};
 use super::superblock::{AffineFormat, Found, LEN, PlainWeight, Scales};
 use super::{BlockCodec, Grid, Importance};
@@ -70,7 +70,7 @@ impl BlockCodec for Q5K {
         Scales::read_six_bit(block).grid(SUB, TOP)
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0, 2])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0, 2]
     }
 }

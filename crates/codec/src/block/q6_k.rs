@@ -11,7 +11,7 @@
 //!
 //! Source: ggml, `quantize_row_q6_K_ref` (without importance) and `quantize_row_q6_K_impl` (with).
 
-use super::fields::{check_f16, pack_runs, read_f16, unpack_runs, write_f16};
+use super::fields::{pack_runs, read_f16, unpack_runs, write_f16};
 use super::search::{ZERO, extreme, nearest_int, symmetric};
 use super::superblock::{LEN, SUBS};
 use super::{BlockCodec, Grid, Importance, Levels, Step};
@@ -100,7 +100,7 @@ impl BlockCodec for Q6K {
         Grid::new(levels, Self::SUB, SUBS, |j| Step::linear(d * f32::from(block[SCALES + j] as i8)))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[D])
+    fn f16_at(&self) -> &'static [usize] {
+        &[D]
     }
 }

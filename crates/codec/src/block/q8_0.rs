@@ -4,7 +4,7 @@
 //!
 //! Source: ggml, `quantize_row_q8_0_ref`.
 
-use super::fields::{check_f16, read_f16, write_f16};
+use super::fields::{read_f16, write_f16};
 use super::search::{extreme, truncate};
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
@@ -49,7 +49,7 @@ impl BlockCodec for Q8_0 {
         Grid::new(levels, LEN, 1, |_| Step::linear(read_f16(block, 0).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[0])
+    fn f16_at(&self) -> &'static [usize] {
+        &[0]
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Source: ggml, `quantize_row_tq1_0_ref`, `quantize_row_tq2_0_ref`.
 
-use super::fields::{check_f16, pack_runs, read_f16, unpack_runs, write_f16};
+use super::fields::{pack_runs, read_f16, unpack_runs, write_f16};
 use super::search::extreme;
 use super::{BlockCodec, Grid, Importance, Levels, Step};
 use half::f16;
@@ -80,8 +80,8 @@ impl BlockCodec for Tq1 {
         Grid::new(levels, LEN, 1, |_| Step::linear(read_f16(block, 52).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[52])
+    fn f16_at(&self) -> &'static [usize] {
+        &[52]
     }
 }
 
@@ -117,7 +117,7 @@ impl BlockCodec for Tq2 {
         Grid::new(levels, LEN, 1, |_| Step::linear(read_f16(block, 64).to_f32()))
     }
 
-    fn invalid(&self, block: &[u8]) -> Option<&'static str> {
-        check_f16(block, &[64])
+    fn f16_at(&self) -> &'static [usize] {
+        &[64]
     }
 }

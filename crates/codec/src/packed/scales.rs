@@ -176,6 +176,16 @@ impl Rule {
         }
     }
 
+    /// The nearest scale that can be stored; powers of two stay as they are chosen.
+    pub(super) fn stored(self, scale: f32) -> Option<f32> {
+        let stored = match self {
+            Rule::Symmetric(t) | Rule::Asymmetric(t) => t.round(scale),
+            Rule::E8m0 => return None,
+            Rule::E4m3 => e4m3_to_f32(e4m3_from_f32(scale)),
+        };
+        (stored.is_finite() && stored > 0.0).then_some(stored)
+    }
+
     /// The type of the stored scale.
     pub(super) const fn dtype(self) -> Dtype {
         match self {

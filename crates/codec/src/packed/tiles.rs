@@ -46,6 +46,12 @@ impl RowTiles<'_> {
         }
     }
 
+    /// Multiplies the scale of the `n`-th tile by about `factor`; says whether it changed.
+    pub fn stretch(&mut self, n: usize, factor: f32) -> bool {
+        let stored = self.packed.rule().stored(self.scale[n] * factor).filter(|scale| *scale != self.scale[n]);
+        stored.inspect(|scale| self.scale[n] = *scale).is_some()
+    }
+
     fn step(&self, col: usize) -> (f32, f32) {
         let n = col / self.width;
         (self.scale[n] / self.global, self.zero[n])

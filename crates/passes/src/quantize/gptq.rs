@@ -1,8 +1,8 @@
 //! # GPTQ: error feedback
 //!
 //! **What it does.** Rounds the columns of a matrix one after the other; the error of each is made good, as far as the
-//! Hessian of the layer's squared output error allows, by the columns that are not yet rounded. In block formats scales
-//! are searched when their block is reached, so that they fit the numbers that have arrived there.
+//! Hessian of the layer's squared output error allows, by the columns that are not yet rounded. The columns that matter
+//! most come first; scales are searched beforehand, weighted by importance.
 //!
 //! **When to use.** Below eight bits, whenever there is calibration text: it is the best there is for its cost.
 //!
@@ -15,13 +15,13 @@
 //! Cholesky decomposition of the reversed Hessian.
 //!
 //! **Differences.** Columns whose inputs were always zero are rounded as they are, not zeroed. Damping grows tenfold,
-//! and is reported, where a Hessian is not positive definite. Column order: by falling importance with scales chosen
-//! beforehand where groups are plain, as in the `static_groups` of the original; natural in block formats.
+//! and is reported, where a Hessian is not positive definite. Columns always come by falling importance, groups staying
+//! where they are (the original's `act_order` with `static_groups`), in block formats too.
 
 use super::factor::Factor;
 use super::solver::{Problem, Solution, SolveError, Solver};
-use calib::{Depth, Inputs};
-use codec::{Draft, DraftRow, Encoding};
+use calib::Depth;
+use codec::{Draft, DraftRow};
 use kernels::{MatMut, MatRef, Write, matmul, scale};
 use plan::Method;
 use rayon::prelude::*;
@@ -56,22 +56,26 @@ impl Solver for Gptq {
     }
 
     fn solve(&self, problem: &Problem<'_>) -> Result<Solution, SolveError> {
-        let inputs = problem.known(Method::Gptq)?;
-        let singular = || SolveError::Singular { weight: problem.name.into() };
-        let order = order(problem.encoding, inputs);
-        let factor = Factor::new(inputs, order, self.damping).ok_or_else(singular)?;
-        let importance = inputs.importance();
-        let mut draft = Draft::new(problem.encoding, problem.matrix, problem.whole).map_err(|e| problem.codec(e))?;
-        let walk =
-            Walk { factor: &factor, importance: &importance, span: draft.span(), natural: is_natural(&factor.order) };
-        let cols = problem.matrix.cols.max(1);
-        let tasks = problem.matrix.data.par_chunks(ROWS * cols);
-        draft.rows().par_chunks_mut(ROWS).zip(tasks).for_each(|(rows, x)| walk.run(rows, x));
-        Ok(Solution { parts: draft.finish().map_err(|e| problem.codec(e))?, notes: self.notes(&factor) })
+        let (draft, notes) = self.draft(problem)?;
+        Ok(Solution { parts: draft.finish().map_err(|e| problem.codec(e))?, notes })
     }
 }
 
 impl Gptq {
+    /// Scales and codes of a matrix, still to be changed, and what a reader of the report must know.
+    pub(super) fn draft(&self, problem: &Problem<'_>) -> Result<(Draft, Vec<String>), SolveError> {
+        let inputs = problem.known(Method::Gptq)?;
+        let singular = || SolveError::Singular { weight: problem.name.into() };
+        let importance = inputs.importance();
+        let factor = Factor::new(inputs, order(&importance), self.damping).ok_or_else(singular)?;
+        let mut draft = Draft::new(problem.encoding, problem.matrix, problem.whole).map_err(|e| problem.codec(e))?;
+        let walk = Walk { factor: &factor, importance: &importance, span: draft.span() };
+        let cols = problem.matrix.cols.max(1);
+        let tasks = problem.matrix.data.par_chunks(ROWS * cols);
+        draft.rows().par_chunks_mut(ROWS).zip(tasks).for_each(|(rows, x)| walk.run(rows, x));
+        Ok((draft, self.notes(&factor)))
+    }
+
     fn notes(&self, factor: &Factor) -> Vec<String> {
         let damped = factor.damping != self.damping;
         let damped = damped.then(|| format!("the Hessian is nearly singular: damping raised to {}", factor.damping));
@@ -81,18 +85,11 @@ impl Gptq {
     }
 }
 
-/// Columns in the order in which they are rounded.
-fn order(encoding: Encoding, inputs: &Inputs) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..inputs.width()).collect();
-    if matches!(encoding, Encoding::Packed(_)) {
-        let importance = inputs.importance();
-        order.sort_by(|a, b| importance[*b].total_cmp(&importance[*a]));
-    }
+/// Columns in the order in which they are rounded: those whose errors matter most first.
+fn order(importance: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..importance.len()).collect();
+    order.sort_by(|a, b| importance[*b].total_cmp(&importance[*a]));
     order
-}
-
-fn is_natural(order: &[usize]) -> bool {
-    order.iter().enumerate().all(|(i, j)| i == *j)
 }
 
 /// What all rows share.
@@ -100,22 +97,17 @@ struct Walk<'a> {
     factor: &'a Factor,
     importance: &'a [f32],
     span: usize,
-    /// Columns come as they stand, so scales may wait until their span is reached.
-    natural: bool,
 }
 
 impl Walk<'_> {
     /// Rounds some rows of the matrix, `x`.
     fn run(&self, rows: &mut [DraftRow<'_>], x: &[f32]) {
         let n = self.factor.order.len();
-        if !self.natural {
-            self.fit_all(rows, x);
-        }
+        self.fit(rows, x);
         let mut w: Vec<f32> = x.chunks_exact(n).flat_map(|x| self.factor.order.iter().map(|j| x[*j])).collect();
         let mut errors = vec![0.0; rows.len() * LAZY];
-        let stride = if self.natural && self.span < n { lazy(self.span) } else { LAZY };
-        for start in (0..n).step_by(stride) {
-            let end = n.min(start + stride);
+        for start in (0..n).step_by(LAZY) {
+            let end = n.min(start + LAZY);
             for ((row, w), errors) in rows.iter_mut().zip(w.chunks_exact_mut(n)).zip(errors.chunks_exact_mut(LAZY)) {
                 self.columns(row, w, start..end, errors);
             }
@@ -124,7 +116,7 @@ impl Walk<'_> {
     }
 
     /// Scales of all spans, from the numbers as they are.
-    fn fit_all(&self, rows: &mut [DraftRow<'_>], x: &[f32]) {
+    fn fit(&self, rows: &mut [DraftRow<'_>], x: &[f32]) {
         for (row, x) in rows.iter_mut().zip(x.chunks_exact(self.importance.len())) {
             let spans = x.chunks(self.span).zip(self.importance.chunks(self.span));
             spans.enumerate().for_each(|(n, (x, importance))| row.fit(n, x, Some(importance)));
@@ -135,10 +127,6 @@ impl Walk<'_> {
     fn columns(&self, row: &mut DraftRow<'_>, w: &mut [f32], columns: std::ops::Range<usize>, errors: &mut [f32]) {
         let first = columns.start;
         for j in columns.clone() {
-            if self.natural && j % self.span == 0 {
-                let span = j..w.len().min(j + self.span);
-                row.fit(j / self.span, &w[span.clone()], Some(&self.importance[span]));
-            }
             let value = row.round(self.factor.order[j], w[j]);
             let along = self.factor.row(j);
             let error = (w[j] - value) / along[0];
@@ -160,9 +148,4 @@ impl Walk<'_> {
             MatRef::with_stride(&self.factor.upper[columns.start * n + columns.end..], columns.len(), behind, n);
         matmul(-1.0, errors, along, MatMut::with_stride(&mut w[columns.end..], rows, behind, n), Write::Add);
     }
-}
-
-/// The most columns, up to [`LAZY`], that end where a span ends or lie within one.
-fn lazy(span: usize) -> usize {
-    if span >= LAZY { LAZY } else { LAZY / span * span }
 }

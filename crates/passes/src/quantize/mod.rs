@@ -4,6 +4,7 @@
 //! model's inputs are on calibration text; [`sequential`] feeds them, block by block.
 
 mod correct;
+pub mod descent;
 mod factor;
 pub mod gptq;
 pub mod round;

@@ -3,7 +3,7 @@
 //! A method is a file beside this one with a [`Solver`], and a line in [`solver`]. It knows no encoding: it works on a
 //! [`codec::Draft`].
 
-use super::{gptq::Gptq, search::Search};
+use super::{descent::Descent, gptq::Gptq, search::Search};
 use calib::{Depth, Inputs};
 use codec::packed::Range;
 use codec::{CodecError, Encoding, Matrix, Part};
@@ -69,6 +69,7 @@ pub fn solver(method: Method) -> Option<Box<dyn Solver>> {
         Method::Round => None,
         Method::Search => Some(Box::new(Search)),
         Method::Gptq => Some(Box::new(Gptq::default())),
+        Method::Descent => Some(Box::new(Descent::default())),
     }
 }
 

@@ -35,7 +35,7 @@ fn options<'a>(common: &Common, text: Option<&'a engine::Text>) -> engine::Optio
 
 /// What is asked for: a recipe to resolve, or a plan that was resolved before.
 enum Asked {
-    Recipe(Recipe),
+    Recipe(Box<Recipe>),
     Plan(Box<Plan>),
 }
 
@@ -53,7 +53,7 @@ impl Asked {
             recipe.transforms.clone_from(&learn.transform);
         }
         recipe.calibration = calibration_spec(learn, &recipe.calibration);
-        Ok(Asked::Recipe(recipe))
+        Ok(Asked::Recipe(Box::new(recipe)))
     }
 
     /// What methods learn from.
