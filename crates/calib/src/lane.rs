@@ -8,7 +8,7 @@ use graph::{Graph, ValueId, WeightStore};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why calibration text could not be run.
@@ -41,6 +41,17 @@ pub fn windows_together(length: usize) -> usize {
 pub struct Lane {
     executor: Executor<f32>,
     waiting: Vec<Waiting>,
+    spill: Option<PathBuf>,
+}
+
+/// What waited at some point of a lane.
+pub struct Kept(Vec<Waiting>);
+
+impl Kept {
+    /// The values of a batch.
+    pub fn values(&mut self, batch: usize) -> Result<Values<f32>, LaneError> {
+        self.0[batch].get()
+    }
 }
 
 /// The values of a batch between two runs.
@@ -66,11 +77,10 @@ impl Lane {
         let together = windows_together(length);
         let start = |batch: &[Vec<u32>]| {
             let here = executor.start(&Tensor::ids(batch.len(), batch.concat())?)?;
-            let file = spill.map(tempfile::tempfile_in).transpose()?;
-            Ok(Waiting { here, file, filed: Vec::new() })
+            Ok(Waiting { here, ..Waiting::new(spill)? })
         };
         let waiting = windows.chunks(together).map(start).collect::<Result<_, LaneError>>()?;
-        Ok(Lane { executor, waiting })
+        Ok(Lane { executor, waiting, spill: spill.map(Path::to_path_buf) })
     }
 
     /// How many batches there are.
@@ -133,6 +143,21 @@ impl Lane {
         Ok(())
     }
 
+    /// A copy of all that waits, in files of its own where values wait in files.
+    pub fn keep(&mut self) -> Result<Kept, LaneError> {
+        let copy = |waiting: &mut Waiting| {
+            let mut copy = Waiting::new(self.spill.as_deref())?;
+            copy.put(waiting.get()?)?;
+            Ok(copy)
+        };
+        self.waiting.iter_mut().map(copy).collect::<Result<_, LaneError>>().map(Kept)
+    }
+
+    /// Goes back to where a copy was made.
+    pub fn go_back(&mut self, kept: Kept) {
+        self.waiting = kept.0;
+    }
+
     /// Lets the weights of the block go.
     pub fn end_block(&mut self) {
         self.executor.end_block();
@@ -145,6 +170,11 @@ impl Lane {
 }
 
 impl Waiting {
+    fn new(spill: Option<&Path>) -> Result<Waiting, LaneError> {
+        let file = spill.map(tempfile::tempfile_in).transpose()?;
+        Ok(Waiting { here: Values::new(), file, filed: Vec::new() })
+    }
+
     fn get(&mut self) -> Result<Values<f32>, LaneError> {
         let mut values = self.here.clone();
         for id in self.filed.iter().map(|(id, _)| *id).collect::<Vec<_>>() {

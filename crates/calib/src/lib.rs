@@ -7,4 +7,4 @@ mod lane;
 
 pub use columns::columns;
 pub use inputs::{Depth, Inputs};
-pub use lane::{Lane, LaneError, windows_together};
+pub use lane::{Kept, Lane, LaneError, windows_together};

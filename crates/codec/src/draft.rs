@@ -43,13 +43,33 @@ impl Draft {
             }
             Encoding::Packed(packed) => {
                 let grid = packed.fit(matrix, whole)?;
-                let per = packed.granularity();
-                let span = if let Granularity::Group(n) = per { n.get() as usize } else { cols };
-                let shared = matches!(per, Granularity::Tensor | Granularity::Block);
-                (span, Scales::Tiles { packed, grid, shared })
+                (packed_span(packed, cols), Scales::Tiles { packed, grid, shared: rows_share(packed) })
             }
         };
         Ok(Draft { encoding, rows, cols, span, codes: vec![0; rows * cols], scales })
+    }
+
+    /// A draft of what is encoded already, to go on from its scales and codes.
+    pub fn open(encoding: Encoding, rows: usize, cols: usize, parts: &[Part]) -> Result<Draft, CodecError> {
+        let find = |suffix: &str| parts.iter().find(|p| p.spec.suffix == suffix).map(|p| &p.bytes[..]);
+        encoding.validate(rows, cols, find)?;
+        let bytes = |suffix: &'static str| find(suffix).unwrap_or_default();
+        let (span, codes, scales) = match encoding {
+            Encoding::Plain(_) => return Err(CodecError::Unknown { name: format!("codes of {encoding}") }),
+            Encoding::Block(format) => {
+                let (codec, bytes) = (format.codec(), bytes("weight").to_vec());
+                let mut codes = vec![0; rows * cols];
+                let blocks = || bytes.chunks_exact(codec.block_bytes());
+                codes.chunks_exact_mut(codec.block_len()).zip(blocks()).for_each(|(c, block)| codec.unpack(block, c));
+                let grids = blocks().map(|block| Some(codec.grid(block))).collect();
+                (codec.block_len(), codes, Scales::Blocks { format, bytes, grids })
+            }
+            Encoding::Packed(packed) => {
+                let (grid, codes) = packed.read(rows, cols, &bytes)?;
+                (packed_span(packed, cols), codes, Scales::Tiles { packed, grid, shared: rows_share(packed) })
+            }
+        };
+        Ok(Draft { encoding, rows, cols, span, codes, scales })
     }
 
     /// Columns whose scales are chosen together: a superblock, a group, or a row.
@@ -106,6 +126,15 @@ impl Draft {
             Scales::Tiles { packed, grid, .. } => packed.pack(rows, cols, &grid, &codes),
         }
     }
+}
+
+fn packed_span(packed: Packed, cols: usize) -> usize {
+    if let Granularity::Group(n) = packed.granularity() { n.get() as usize } else { cols }
+}
+
+/// Whether some rows share a scale.
+fn rows_share(packed: Packed) -> bool {
+    matches!(packed.granularity(), Granularity::Tensor | Granularity::Block)
 }
 
 /// One row of a [`Draft`].
@@ -287,6 +316,7 @@ mod tests {
                 }
             }
             let (ours, theirs) = (draft.finish().unwrap(), encoding.encode(matrix, None).unwrap());
+            assert_eq!(Draft::open(encoding, rows, cols, &ours).unwrap().finish().unwrap(), ours, "{name}");
             let error = |parts: &[Part]| {
                 let find = |suffix: &str| parts.iter().find(|p| p.spec.suffix == suffix).map(|p| &p.bytes[..]);
                 let decoded = encoding.decode(rows, cols, find).unwrap();

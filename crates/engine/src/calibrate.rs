@@ -3,7 +3,8 @@
 use crate::{EngineError, Importance};
 use codec::{BlockFormat, Dtype, Encoding};
 use graph::{Body, Model, Place, Role, Weight, WeightStore};
-use plan::{CostModel, encoding_name};
+use passes::quantize::sequential::Job;
+use plan::{CostModel, Method, encoding_name};
 use std::time::Instant;
 
 const ROWS: usize = 16;
@@ -39,21 +40,23 @@ fn sample() -> Result<Model, EngineError> {
     Ok(Model { body: Body::Unknown { reason: "a sample".into() }, weights })
 }
 
-/// Through the pass that will do the work.
+/// The sample in an encoding, through the pass that will do the work.
+fn encoded(model: &Model, encoding: Encoding) -> Result<Model, EngineError> {
+    let mut encoded = model.clone();
+    let job = |(weight, _)| Job { weight, encoding, method: Method::Round };
+    let jobs: Vec<Job> = model.weights.iter().map(job).collect();
+    crate::quantize::encode_rows(&mut encoded, &jobs, &Importance::default())?;
+    Ok(encoded)
+}
+
 fn encode_ns(model: &Model, encoding: Encoding) -> Result<f64, EngineError> {
-    let mut model = model.clone();
-    for (id, _) in model.clone().weights.iter() {
-        crate::quantize::round_all(&mut model, &[(id, encoding)], &Importance::default())?;
-    }
+    let model = encoded(model, encoding)?;
     let weights: Vec<_> = model.weights.iter().map(|(_, w)| w.clone()).collect();
     best_ns(|| weights.iter().try_for_each(|w| w.source.parts().map(drop))).map_err(EngineError::Source)
 }
 
 fn decode_ns(model: &Model) -> Result<f64, EngineError> {
-    let mut model = model.clone();
-    for (id, _) in model.clone().weights.iter() {
-        crate::quantize::round_all(&mut model, &[(id, Encoding::Block(BlockFormat::Q4_K))], &Importance::default())?;
-    }
+    let model = encoded(model, Encoding::Block(BlockFormat::Q4_K))?;
     let mut best = f64::INFINITY;
     for (_, weight) in model.weights.iter() {
         let parts = weight.source.parts()?;

@@ -9,8 +9,9 @@ use graph::{Buffer, Model, Patch, Source, WeightId};
 use import::Imported;
 use passes::quantize::round;
 use passes::quantize::sequential::{self, Job, Sequential, Solved};
+use passes::quantize::solver::{Way, way};
 use passes::transform::rotate::rotate;
-use plan::{Method, Note, Plan, Transform};
+use plan::{Note, Plan, Transform};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::Path;
@@ -38,12 +39,10 @@ pub(crate) fn quantize(
         return Err(EngineError::ImatrixAndTransforms);
     }
     let (target, mut notes) = rotated(&imported.model, transforms, options.seed)?;
-    let jobs = jobs(&target, plan);
-    let rounded = plan.tensors.iter().filter(|t| t.method == Method::Round);
-    let rounded = rounded.filter_map(|t| Some((target.weights.find(&t.name)?, t.to)));
+    let Jobs { rows, matrices: jobs } = Jobs::of(&target, plan);
     let mut model = target.clone();
     let importance = options.imatrix.map(|file| importance(imported, file)).transpose()?.unwrap_or_default();
-    round_all(&mut model, &rounded.collect::<Vec<_>>(), &importance)?;
+    encode_rows(&mut model, &rows, &importance)?;
     notes.extend(importance.notes);
     let learns = transforms.iter().find(|t| t.calibrates());
     let calibration = match (options.calibration, jobs.first(), learns) {
@@ -57,7 +56,7 @@ pub(crate) fn quantize(
     let spill = calibration.learning(&imported.model, options).spill.then(|| checkpoint.folder());
     let mode = plan.recipe.calibration.mode;
     let settings = sequential::Options { spill, limit: options.statistics(), mode, transforms };
-    let walk = Sequential::new(&target, model, &calibration.windows, settings)?;
+    let walk = Sequential::new(&target, model, &jobs, &calibration.windows, settings)?;
     let mut run = Walk { walk, source: &target, jobs: &jobs, checkpoint: &checkpoint, notes };
     run.all(progress)?;
     let (model, notes) = (run.walk.model().clone(), run.notes);
@@ -75,24 +74,34 @@ fn rotated(model: &Model, transforms: &[Transform], seed: u64) -> Result<(Model,
 }
 
 /// Gives weights their encodings, lazily; the model is checked before and after.
-pub(crate) fn round_all(
-    model: &mut Model,
-    decisions: &[(WeightId, codec::Encoding)],
-    importance: &Importance,
-) -> Result<(), EngineError> {
+pub(crate) fn encode_rows(model: &mut Model, jobs: &[Job], importance: &Importance) -> Result<(), EngineError> {
     const PASS: &str = "quantize/round";
     model.check().map_err(|source| EngineError::Unsound { pass: PASS, when: "before", source })?;
     let columns = |id: &WeightId| importance.of.get(id).map(Vec::as_slice);
-    let round = |patch: Patch, (id, to): &(_, _)| patch.and(round::apply(model, *id, *to, columns(id)));
-    let patch = decisions.iter().fold(Patch::default(), round);
+    let encode = |patch: Patch, job: &Job| match way(job.method) {
+        Way::Rows(by) => patch.and(round::apply_by(by, model, job.weight, job.encoding, columns(&job.weight))),
+        Way::Matrix(_) => patch,
+    };
+    let patch = jobs.iter().fold(Patch::default(), encode);
     model.apply(patch).map_err(|source| EngineError::Unsound { pass: PASS, when: "after", source })
 }
 
-pub(crate) fn jobs(model: &Model, plan: &Plan) -> Vec<Job> {
-    let calibrated = plan.tensors.iter().filter(|t| t.method.calibrates());
-    let job =
-        |t: &plan::PlannedTensor| Some(Job { weight: model.weights.find(&t.name)?, encoding: t.to, method: t.method });
-    calibrated.filter_map(job).collect()
+/// The weights of a plan.
+pub(crate) struct Jobs {
+    /// Those that are encoded row by row, when they are read.
+    pub rows: Vec<Job>,
+    /// Those that need calibration text.
+    pub matrices: Vec<Job>,
+}
+
+impl Jobs {
+    pub fn of(model: &Model, plan: &Plan) -> Jobs {
+        let job = |t: &plan::PlannedTensor| {
+            Some(Job { weight: model.weights.find(&t.name)?, encoding: t.to, method: t.method })
+        };
+        let (matrices, rows) = plan.tensors.iter().filter_map(job).partition(|job| job.method.calibrates());
+        Jobs { rows, matrices }
+    }
 }
 
 /// A walk through the model, run of nodes by run of nodes.

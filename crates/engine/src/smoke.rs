@@ -1,13 +1,13 @@
 //! A trial of the block that needs most memory: calibrated, encoded, validated and decoded, in a minute, before hours
 //! are spent on all of them.
 
-use crate::quantize::{jobs, round_all};
+use crate::quantize::{Jobs, encode_rows};
 use crate::{EngineError, Importance, Options, Progress, Unit, pool};
 use codec::{Encoding, Part};
 use graph::{Buffer, Model, Source, Weight};
 use import::Imported;
 use passes::quantize::sequential::{self, Sequential, SequentialError};
-use plan::{Method, Plan};
+use plan::Plan;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -54,16 +54,15 @@ fn try_largest(imported: &Imported, plan: &Plan, options: &Options<'_>) -> Resul
     let (block, nodes) = largest(source).ok_or(SequentialError::NoGraph)?;
     let mut model = source.clone();
     let factors = factors(source, &nodes);
-    let rounded = plan.tensors.iter().filter(|t| t.method == Method::Round);
-    let rounded = rounded.filter_map(|t| Some((source.weights.find(&t.name)?, t.to)));
-    round_all(&mut model, &rounded.collect::<Vec<_>>(), &Importance::default())?;
+    let Jobs { rows, matrices } = Jobs::of(source, plan);
+    encode_rows(&mut model, &rows, &Importance::default())?;
     let mut smoke = Smoke { block, weights: Vec::new(), seconds: 0.0, tokens: 0, memory: None, notes: Vec::new() };
     for (id, weight) in model.weights.iter().filter(|(id, _)| factors.contains(id)) {
         if weight.encoding != source.weights.get(id).encoding {
             smoke.take(source.weights.get(id), weight.encoding, &parts(weight)?)?;
         }
     }
-    let jobs: Vec<_> = jobs(source, plan).into_iter().filter(|job| factors.contains(&job.weight)).collect();
+    let jobs: Vec<_> = matrices.into_iter().filter(|job| factors.contains(&job.weight)).collect();
     if jobs.is_empty() {
         return Ok(smoke);
     }
@@ -75,7 +74,7 @@ fn try_largest(imported: &Imported, plan: &Plan, options: &Options<'_>) -> Resul
     if !plan.recipe.transforms.is_empty() {
         smoke.notes.push("transforms were left out of the trial".into());
     }
-    let mut walk = Sequential::new(source, model, windows, settings)?;
+    let mut walk = Sequential::new(source, model, &jobs, windows, settings)?;
     walk.jump(&nodes)?;
     walk.quantize(&nodes, &jobs, &mut |solved| {
         let weight = source.weights.get(solved.job.weight);

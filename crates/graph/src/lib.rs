@@ -29,5 +29,5 @@ pub use ops::{Cost, Kept, KeptAxis, Op, OpSpec, ShapeError};
 pub use patch::Patch;
 pub use role::{Place, Role};
 pub use shape::{Dim, Kind, Shape, Size};
-pub use source::{Buffer, Encoded, PermutedRows, RowSlice, Source, SourceError};
+pub use source::{Buffer, EncodeRows, Encoded, PermutedRows, RowSlice, Source, SourceError};
 pub use weights::{Weight, WeightId, WeightStore};

@@ -11,7 +11,7 @@
 
 use crate::names::encoding_name;
 use crate::units::Bytes;
-use crate::{Learns, PlannedTensor};
+use crate::{Learns, Method, PlannedTensor};
 use codec::Encoding;
 use graph::{Model, Role, Size};
 use serde::{Deserialize, Serialize};
@@ -129,16 +129,26 @@ fn encode_memory(tensors: &[PlannedTensor], setting: &Setting<'_>) -> u64 {
     tensors.iter().map(one).max().unwrap_or(0) * setting.threads as u64
 }
 
-/// Bytes of the values that wait between the blocks of a model and of its compressed twin.
+/// Bytes of the values that wait between the blocks of a model.
 pub fn waiting_bytes(model: &Model, tokens: u64) -> u64 {
     let width = |c: &graph::DecoderConfig| c.hidden + widest_ffn(model).max(c.heads * c.head_dim);
-    2 * 4 * tokens * model.decoder().map_or(0, width) as u64
+    4 * tokens * model.decoder().map_or(0, width) as u64
 }
 
 /// Numbers that the feed-forward part of a layer makes of a token.
 fn widest_ffn(model: &Model) -> usize {
     let downs = model.weights.iter().filter(|(_, w)| matches!(w.place.role, Role::FfnDown | Role::ExpertDown));
     downs.map(|(_, w)| w.cols()).max().unwrap_or(0)
+}
+
+/// Models that run over the text side by side: the one that is being made, and the original where drift is wanted.
+fn lanes(tensors: &[PlannedTensor]) -> u64 {
+    if tensors.iter().any(|t| t.method.learns() == Learns::Drift) { 2 } else { 1 }
+}
+
+/// Whether the rounding of whole blocks is learned.
+fn learns_blocks(tensors: &[PlannedTensor]) -> bool {
+    tensors.iter().any(|t| t.method == Method::SignRound)
 }
 
 /// What waits, and what the wider of running and solving holds.
@@ -148,12 +158,16 @@ fn learning_memory(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'
     if solving == 0 {
         return 0;
     }
-    let waiting = if learning.spill { 0 } else { waiting_bytes(model, learning.tokens) };
+    // What goes into a block is kept until its rounding is learned.
+    let copies = lanes(tensors) + u64::from(learns_blocks(tensors));
+    let waiting = if learning.spill { 0 } else { copies * waiting_bytes(model, learning.tokens) };
     let (hidden, ffn) = (config.hidden as u64, widest_ffn(model) as u64);
     let heads = (config.heads * config.head_dim) as u64;
     let batch = learning.batch * 4 * (4 * hidden + (3 * ffn).max(4 * heads));
     let running = batch + 2 * ffn * hidden * 4;
-    waiting + running.max(solving)
+    // Numbers and gradients in f32, two values and codes and a position each; the activations of a batch, and their gradients.
+    let refining = 6 * largest_layer(model, config.layers.len()) + 3 * batch;
+    waiting + running.max(solving).max(if learns_blocks(tensors) { refining } else { 0 })
 }
 
 /// Statistics of a matrix's inputs and their drift, the factor and its source, the matrix before and after correction,
@@ -163,7 +177,8 @@ fn solving_memory(t: &PlannedTensor) -> u64 {
     match t.method.learns() {
         Learns::Nothing => 0,
         Learns::Columns => t.elements() * 6 + 16 * cols,
-        Learns::Hessian => 16 * cols * cols + t.elements() * 10,
+        Learns::Hessian => 12 * cols * cols + t.elements() * 10,
+        Learns::Drift => 16 * cols * cols + t.elements() * 10,
     }
 }
 
@@ -200,14 +215,19 @@ fn encode_seconds(tensors: &[PlannedTensor], setting: &Setting<'_>) -> f64 {
     ns * 1e-9 / setting.threads.max(1) as f64 + bytes as f64 / setting.costs.file_bytes_per_second
 }
 
-/// Two models run over the text; statistics are one and a half squares per token and input; solvers walk a triangle per
-/// row.
+/// Models run over the text; statistics are half a square per token and input, and one more for drift; solvers walk a
+/// triangle per row.
 fn learning_seconds(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'_>) -> f64 {
     let Some(learning) = setting.learning else { return 0.0 };
+    let lanes = lanes(tensors) as f64;
     let macs = |t: &PlannedTensor| {
         let cols = t.shape.last().map_or(0.0, |cols| *cols as f64);
-        let shared = if t.method.learns() == Learns::Hessian { 0.75 * cols * cols } else { 0.0 };
-        learning.tokens as f64 * (2.0 * t.elements() as f64 + shared) + t.elements() as f64 * cols
+        let shared = match t.method.learns() {
+            Learns::Nothing | Learns::Columns => 0.0,
+            Learns::Hessian => 0.25 * cols * cols,
+            Learns::Drift => 0.75 * cols * cols,
+        };
+        learning.tokens as f64 * (lanes * t.elements() as f64 + shared) + t.elements() as f64 * cols
     };
     let calibrated = tensors.iter().filter(|t| t.method.calibrates() && model.weights.find(&t.name).is_some());
     calibrated.map(macs).sum::<f64>() / setting.costs.macs_per_second / setting.threads.max(1) as f64

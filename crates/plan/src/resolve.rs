@@ -114,7 +114,7 @@ fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Settin
     for (id, weight) in model.weights.iter() {
         let mut tensor = decide(recipe, preset, &facts, weight)?;
         if factors.contains(&id) && has_codes(&tensor) {
-            tensor.method = recipe.method();
+            tensor.method = recipe.method().on(tensor.to);
         }
         check_container(container, &tensor)?;
         tensors.push(tensor);

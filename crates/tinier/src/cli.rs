@@ -142,7 +142,8 @@ pub struct Learn {
     /// Text to calibrate on, or what `calibrate-data` chose; may be given more than once
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub calibration: Vec<PathBuf>,
-    /// round, search, gptq or descent [default: descent where there is calibration text, else round]
+    /// round, hqq, ptqtp, search, gptq, descent, signround or ternary [default: descent where there is calibration text,
+    /// else round]
     #[arg(long, value_name = "METHOD", value_parser = method)]
     pub method: Option<Method>,
     /// Before: rotate, awq or smooth; may be given more than once

@@ -259,6 +259,21 @@ impl Packed {
         })
     }
 
+    /// The scales and codes (row-major) of parts whose lengths were checked.
+    pub(crate) fn read<'a>(
+        self,
+        rows: usize,
+        cols: usize,
+        bytes: &dyn Fn(&'static str) -> &'a [u8],
+    ) -> Result<(Grid, Vec<u8>), CodecError> {
+        let mut all = Vec::with_capacity(rows * cols);
+        self.each_row(rows, cols, bytes, |_, codes| {
+            all.extend_from_slice(codes);
+            Ok(())
+        })?;
+        Ok((self.read_grid(rows, cols, bytes)?, all))
+    }
+
     /// Checks that parts whose lengths were checked are what an encoder could have written: every scale finite and
     /// positive (under integers, which ggml's encoders flip so, also negative), every code a number.
     pub fn validate<'a>(

@@ -19,7 +19,7 @@
 
 use super::gptq::Gptq;
 use super::solver::{Problem, Solution, SolveError, Solver};
-use calib::{Depth, Inputs};
+use calib::Inputs;
 use codec::{Draft, DraftRow};
 use kernels::{MatMut, MatRef, Write, matmul, scale};
 use plan::Method;
@@ -37,26 +37,27 @@ const ROUNDS: usize = 8;
 const ROWS: usize = 32;
 
 impl Solver for Descent {
-    fn needs(&self) -> Option<Depth> {
-        Some(Depth::Hessian)
-    }
-
     fn scratch(&self, rows: usize, cols: usize) -> u64 {
         let tasks = (rayon::current_num_threads() * ROWS * cols * 12) as u64;
         self.gptq.scratch(rows, cols).max(4 * (cols * cols) as u64 + tasks)
     }
 
     fn solve(&self, problem: &Problem<'_>) -> Result<Solution, SolveError> {
-        let inputs = problem.known(Method::Descent)?;
-        let (mut draft, notes) = self.gptq.draft(problem)?;
-        let hessian = damped(inputs, self.gptq.damping).ok_or_else(|| problem.none(Method::Descent))?;
-        descend(&mut draft, problem.matrix.data, &hessian);
-        Ok(Solution { parts: draft.finish().map_err(|e| problem.codec(e))?, notes })
+        solve(&self.gptq, problem, Method::Descent)
     }
 }
 
+/// Error feedback, and descent from there.
+pub(super) fn solve(gptq: &Gptq, problem: &Problem<'_>, method: Method) -> Result<Solution, SolveError> {
+    let inputs = problem.known(method)?;
+    let (mut draft, notes) = gptq.draft(problem)?;
+    let hessian = damped(inputs, gptq.damping).ok_or_else(|| problem.none(method))?;
+    descend(&mut draft, problem.matrix.data, &hessian);
+    Ok(Solution { parts: draft.finish().map_err(|e| problem.codec(e))?, notes })
+}
+
 /// The Hessian with `damping` times its mean diagonal added to the diagonal.
-pub(super) fn damped(inputs: &Inputs, damping: f32) -> Option<Vec<f32>> {
+fn damped(inputs: &Inputs, damping: f32) -> Option<Vec<f32>> {
     let (mut hessian, n) = (inputs.hessian()?.to_vec(), inputs.width());
     let mean = (0..n).map(|j| f64::from(hessian[j * n + j])).sum::<f64>() / n.max(1) as f64;
     let added = (damping * mean as f32).max(f32::MIN_POSITIVE);
@@ -65,7 +66,7 @@ pub(super) fn damped(inputs: &Inputs, damping: f32) -> Option<Vec<f32>> {
 }
 
 /// Lowers the error of a draft whose scales and codes are chosen. `x`: the matrix, `hessian`: positive on its diagonal.
-pub(super) fn descend(draft: &mut Draft, x: &[f32], hessian: &[f32]) {
+fn descend(draft: &mut Draft, x: &[f32], hessian: &[f32]) {
     let span = draft.span();
     let mut rows = draft.rows();
     let cols = rows.first_mut().map_or(1, |row| row.codes().len()).max(1);

@@ -20,7 +20,6 @@
 
 use super::factor::Factor;
 use super::solver::{Problem, Solution, SolveError, Solver};
-use calib::Depth;
 use codec::{Draft, DraftRow};
 use kernels::{MatMut, MatRef, Write, matmul, scale};
 use plan::Method;
@@ -31,11 +30,16 @@ use rayon::prelude::*;
 pub struct Gptq {
     /// Share of the mean of the Hessian's diagonal that is added to it.
     pub damping: f32,
+    /// How scales are chosen beforehand.
+    pub fit: Fit,
 }
+
+/// Chooses the scales of a span of a row: its number, its first column, its numbers and their importance.
+pub type Fit = fn(&mut DraftRow<'_>, usize, usize, &[f32], &[f32]);
 
 impl Default for Gptq {
     fn default() -> Gptq {
-        Gptq { damping: 0.01 }
+        Gptq { damping: 0.01, fit: |row, n, _, x, importance| row.fit(n, x, Some(importance)) }
     }
 }
 
@@ -45,10 +49,6 @@ const LAZY: usize = 128;
 const ROWS: usize = 32;
 
 impl Solver for Gptq {
-    fn needs(&self) -> Option<Depth> {
-        Some(Depth::Hessian)
-    }
-
     fn scratch(&self, rows: usize, cols: usize) -> u64 {
         Factor::bytes(cols)
             + (rows * cols * 2) as u64
@@ -69,7 +69,7 @@ impl Gptq {
         let importance = inputs.importance();
         let factor = Factor::new(inputs, order(&importance), self.damping).ok_or_else(singular)?;
         let mut draft = Draft::new(problem.encoding, problem.matrix, problem.whole).map_err(|e| problem.codec(e))?;
-        let walk = Walk { factor: &factor, importance: &importance, span: draft.span() };
+        let walk = Walk { factor: &factor, importance: &importance, span: draft.span(), fit: self.fit };
         let cols = problem.matrix.cols.max(1);
         let tasks = problem.matrix.data.par_chunks(ROWS * cols);
         draft.rows().par_chunks_mut(ROWS).zip(tasks).for_each(|(rows, x)| walk.run(rows, x));
@@ -97,6 +97,7 @@ struct Walk<'a> {
     factor: &'a Factor,
     importance: &'a [f32],
     span: usize,
+    fit: Fit,
 }
 
 impl Walk<'_> {
@@ -119,7 +120,7 @@ impl Walk<'_> {
     fn fit(&self, rows: &mut [DraftRow<'_>], x: &[f32]) {
         for (row, x) in rows.iter_mut().zip(x.chunks_exact(self.importance.len())) {
             let spans = x.chunks(self.span).zip(self.importance.chunks(self.span));
-            spans.enumerate().for_each(|(n, (x, importance))| row.fit(n, x, Some(importance)));
+            spans.enumerate().for_each(|(n, (x, importance))| (self.fit)(row, n, n * self.span, x, importance));
         }
     }
 

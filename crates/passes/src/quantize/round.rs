@@ -21,13 +21,24 @@
 //! weight and the number. Bytes are those of ggml's reference without contraction to fused multiply-add.
 
 use codec::{CodecError, Dtype, Encoding, Matrix, Part, PartSpec};
-use graph::{Encoded, Model, Patch, WeightId};
+use graph::{EncodeRows, Encoded, Model, Patch, WeightId};
 use kernels::encode::encode_rows;
 use std::sync::Arc;
 
 /// The patch that gives a weight another encoding; empty where it has it already. `importance` has a number for each
 /// column of the weight.
 pub fn apply(model: &Model, weight: WeightId, encoding: Encoding, importance: Option<&[f32]>) -> Patch {
+    apply_by(encode, model, weight, encoding, importance)
+}
+
+/// [`apply`] with another way to encode rows.
+pub fn apply_by(
+    encode: EncodeRows,
+    model: &Model,
+    weight: WeightId,
+    encoding: Encoding,
+    importance: Option<&[f32]>,
+) -> Patch {
     let inner = model.weights.get(weight).clone();
     if inner.encoding == encoding {
         return Patch::default();
@@ -41,7 +52,11 @@ pub fn apply(model: &Model, weight: WeightId, encoding: Encoding, importance: Op
 }
 
 /// Encodes rows, blocks by the fast encoder, with the bytes of [`Encoding::encode`]. What does not fit is an error.
-fn encode(encoding: &Encoding, matrix: Matrix<'_>, importance: Option<&[f32]>) -> Result<Vec<Part>, CodecError> {
+pub(super) fn encode(
+    encoding: &Encoding,
+    matrix: Matrix<'_>,
+    importance: Option<&[f32]>,
+) -> Result<Vec<Part>, CodecError> {
     match encoding {
         Encoding::Block(format) => {
             let row = format.row_bytes(matrix.cols)?;

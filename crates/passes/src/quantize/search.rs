@@ -14,7 +14,6 @@
 //! **Differences.** Packed formats are searched as well, by clipping their range.
 
 use super::solver::{Problem, Solution, SolveError, Solver};
-use calib::Depth;
 use codec::Draft;
 use plan::Method;
 use rayon::prelude::*;
@@ -23,10 +22,6 @@ use rayon::prelude::*;
 pub struct Search;
 
 impl Solver for Search {
-    fn needs(&self) -> Option<Depth> {
-        Some(Depth::Columns)
-    }
-
     fn scratch(&self, _: usize, cols: usize) -> u64 {
         4 * cols as u64
     }

@@ -1,10 +1,10 @@
 //! Quantizing a model block by block, each from what the blocks before it really produce.
 //!
-//! Two [`Lane`]s run over the calibration text: the original, and the model as far as it is compressed (or the original
-//! alone, in [`Mode::WholeModel`]). In each run of
-//! nodes (a block, or what lies between two) the matrices are taken in stages: those that read the same values go
-//! together, and see what the ones before them lost. The lanes stop before each stage; statistics of what it reads are
-//! gathered, its matrices solved and put in place, and the lanes go on.
+//! A [`Lane`] runs over the calibration text: the model as far as it is compressed (the original, in
+//! [`Mode::WholeModel`]). A second lane, the original, runs beside it where a method wants to know how far the two have
+//! drifted apart. In each run of nodes (a block, or what lies between two) the matrices are taken in stages: those that
+//! read the same values go together, and see what the ones before them lost. The lanes stop before each stage; statistics
+//! of what it reads are gathered, its matrices solved and put in place, and the lanes go on.
 //!
 //! Before that, transforms may choose scales for the channels of a run ([`Sequential::search`]). From then on the original
 //! is the one with scaled channels, which computes the same: its matrices are what is to be encoded.
@@ -14,15 +14,16 @@
 
 use super::correct::correct;
 use super::round;
-use super::solver::{Problem, SolveError, solver};
+use super::signround::{Example, learn};
+use super::solver::{Problem, SolveError, needs, solver};
 use super::stages::{Read, parts, stages};
 use crate::partners::{Fold, Refusal, Site, folds};
 use crate::transform::{Reader, Scaling, scaling};
-use calib::{Inputs, Lane, LaneError};
+use calib::{Depth, Inputs, Kept, Lane, LaneError};
 use codec::packed::Range as Numbers;
 use codec::{Encoding, Matrix, Part};
 use exec::Tap;
-use graph::{Graph, GraphError, Model, Patch, Source, SourceError, ValueId, WeightId};
+use graph::{Buffer, Graph, GraphError, Model, Patch, Source, SourceError, ValueId, WeightId};
 use plan::{Method, Mode, Transform};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -92,17 +93,20 @@ pub struct Sequential<'a> {
     source: Model,
     graph: &'a Graph,
     model: Model,
-    original: Lane,
-    /// None where statistics are of the original.
-    compressed: Option<Lane>,
+    /// What statistics are of: the model that is being made, or the original.
+    seen: Lane,
+    /// The original, where the other lane's drift from it is wanted.
+    original: Option<Lane>,
     options: Options<'a>,
 }
 
 impl<'a> Sequential<'a> {
-    /// Begins with windows of calibration text, and a copy of the model in which all that needs no text is encoded.
+    /// Begins with windows of calibration text, and a copy of the model in which all that needs no text is encoded. `jobs`:
+    /// all weights that need it.
     pub fn new(
         source: &'a Model,
         model: Model,
+        jobs: &[Job],
         windows: &[Vec<u32>],
         options: Options<'a>,
     ) -> Result<Sequential<'a>, SequentialError> {
@@ -110,14 +114,17 @@ impl<'a> Sequential<'a> {
             return Err(SequentialError::NoGraph);
         };
         let lane = |model: &Model| Lane::new(graph, &model.weights, config.vocab, windows, options.spill);
-        let compressed = (options.mode == Mode::Sequential).then(|| lane(&model)).transpose()?;
-        let (original, source) = (lane(source)?, source.clone());
-        Ok(Sequential { source, graph, model, original, compressed, options })
+        let drifts = jobs.iter().any(|job| needs(job.method) == Some(Depth::Drift));
+        let (seen, original) = match options.mode {
+            Mode::WholeModel => (lane(source)?, None),
+            Mode::Sequential => (lane(&model)?, drifts.then(|| lane(source)).transpose()?),
+        };
+        Ok(Sequential { source: source.clone(), graph, model, seen, original, options })
     }
 
     /// Runs of nodes that cover the graph, in order.
     pub fn segments(&mut self) -> Vec<Range<usize>> {
-        let executor = self.original.executor();
+        let executor = self.seen.executor();
         let head = Some(executor.head()).filter(|head| !head.is_empty());
         executor.segments().iter().cloned().chain(head).collect()
     }
@@ -167,9 +174,15 @@ impl<'a> Sequential<'a> {
             self.source.apply(patch)?;
             fold.weights().try_for_each(|weight| self.follow(weight, jobs))?;
         }
-        self.original.set_weights(&self.source.weights)?;
-        let compressed = self.compressed.as_mut();
-        Ok(compressed.map_or(Ok(()), |lane| lane.set_weights(&self.model.weights))?)
+        self.show_weights()
+    }
+
+    /// Shows the lanes the weights as they are now.
+    fn show_weights(&mut self) -> Result<(), SequentialError> {
+        let seen = if self.options.mode == Mode::Sequential { &self.model } else { &self.source };
+        self.seen.set_weights(&seen.weights)?;
+        let original = self.original.as_mut();
+        Ok(original.map_or(Ok(()), |lane| lane.set_weights(&self.source.weights))?)
     }
 
     /// Matrices of a run of nodes whose columns no transform can scale, and why.
@@ -226,7 +239,10 @@ impl<'a> Sequential<'a> {
         keep: &mut dyn FnMut(Solved) -> Result<Arc<dyn Source>, E>,
     ) -> Result<(), E> {
         let mut at = segment.start;
-        for stage in stages(&self.source, self.graph, segment, jobs, self.compressed.is_some()) {
+        let learns = self.learns(segment, jobs);
+        let start = learns.then(|| self.seen.keep()).transpose().map_err(SequentialError::from)?;
+        let mut unlearned = Vec::new();
+        for stage in stages(&self.source, self.graph, segment, jobs, self.original.is_some()) {
             let nodes = stage.nodes.clone();
             self.advance(at..nodes.start)?;
             at = nodes.start;
@@ -235,13 +251,54 @@ impl<'a> Sequential<'a> {
                 for read in &part {
                     let inputs = known.get(&read.site);
                     for job in &read.jobs {
-                        let source = keep(self.solve(job, inputs, read)?)?;
-                        self.install(job, source)?;
+                        let solved = self.solve(job, inputs, read)?;
+                        if start.is_some() && job.method == Method::SignRound {
+                            self.place(&solved)?;
+                            unlearned.push(solved);
+                        } else {
+                            self.install(job, keep(solved)?)?;
+                        }
                     }
                 }
             }
         }
-        Ok(self.advance(at..segment.end)?)
+        self.advance(at..segment.end)?;
+        let Some(start) = start else { return Ok(()) };
+        for solved in self.learn(segment, start, unlearned)? {
+            let job = solved.job;
+            self.install(&job, keep(solved)?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether rounding is learned in a run of nodes: in blocks, where a job asks for it.
+    fn learns(&self, segment: &Range<usize>, jobs: &[Job]) -> bool {
+        let block = self.graph.blocks().iter().any(|block| block.nodes == *segment);
+        block && jobs.iter().any(|job| job.method == Method::SignRound)
+    }
+
+    /// Learns the rounding of a block whose matrices are solved and behind which the lanes stand; the lane of the compressed
+    /// model goes through it again.
+    fn learn(
+        &mut self,
+        segment: &Range<usize>,
+        mut start: Kept,
+        mut solved: Vec<Solved>,
+    ) -> Result<Vec<Solved>, SequentialError> {
+        let count = self.seen.batches();
+        let (seen, original) = (&mut self.seen, &mut self.original);
+        let mut example = |batch: usize| {
+            let wanted = original.as_mut().unwrap_or(&mut *seen).values(batch)?;
+            Ok(Example { inputs: start.values(batch)?, wanted })
+        };
+        learn((&self.source, &self.model, self.graph), segment, &mut solved, count, &mut example)?;
+        solved.iter().try_for_each(|solved| self.place(solved))?;
+        if self.options.mode == Mode::Sequential {
+            self.show_weights()?;
+            self.seen.go_back(start);
+            self.seen.advance(segment.clone())?;
+        }
+        Ok(solved)
     }
 
     /// Puts an encoded weight in place: one of this run, or of an earlier one that is resumed.
@@ -250,16 +307,22 @@ impl<'a> Sequential<'a> {
         Ok(self.model.apply(patch)?)
     }
 
+    /// Puts an encoded weight in place until it is final.
+    fn place(&mut self, solved: &Solved) -> Result<(), SequentialError> {
+        let weight = self.source.weights.get(solved.job.weight);
+        let source = Buffer::new(&weight.name[..], weight.rows(), solved.parts.clone());
+        self.install(&solved.job, Arc::new(source))
+    }
+
     /// Goes on behind a run of nodes whose weights are done.
     pub fn advance(&mut self, nodes: Range<usize>) -> Result<(), SequentialError> {
         // Nothing reads what the last nodes make.
         if nodes.is_empty() || nodes.end == self.graph.nodes().len() {
             return Ok(());
         }
-        self.original.advance(nodes.clone())?;
-        let Some(compressed) = &mut self.compressed else { return Ok(()) };
-        compressed.set_weights(&self.model.weights)?;
-        Ok(compressed.advance(nodes)?)
+        self.show_weights()?;
+        let lanes = [Some(&mut self.seen), self.original.as_mut()].into_iter().flatten();
+        Ok(lanes.into_iter().try_for_each(|lane| lane.advance(nodes.clone()))?)
     }
 
     /// Goes to a block without the ones before it, which it is as if they changed nothing: enough to try it out.
@@ -269,7 +332,7 @@ impl<'a> Sequential<'a> {
             self.advance(segment)?;
         }
         let input = |lane: &mut Lane, nodes: &Range<usize>| lane.executor().inputs_of(nodes).into_iter().next();
-        for lane in [Some(&mut self.original), self.compressed.as_mut()].into_iter().flatten() {
+        for lane in [Some(&mut self.seen), self.original.as_mut()].into_iter().flatten() {
             if let (Some(from), Some(to)) = (input(lane, &first), input(lane, block)) {
                 lane.rename(from, to)?;
             }
@@ -315,34 +378,29 @@ impl<'a> Sequential<'a> {
         let new = |read: &Read| (read.site, Inputs::new(read.width, read.depth));
         let mut known: BTreeMap<Site, Inputs> = part.iter().map(new).collect();
         let experts = known.keys().any(|site| matches!(site, Site::Expert(_)));
-        for batch in 0..self.original.batches() {
+        for batch in 0..self.seen.batches() {
             for (site, inputs) in &mut known {
                 if let Site::Value(id) = site {
                     self.see(*id, batch, inputs)?;
                 }
             }
             if experts {
-                self.seen().look(nodes.clone(), batch, &mut |tap| {
+                self.seen.look(nodes.clone(), batch, &mut |tap| {
                     if let Tap::Expert { weight, rows, .. } = tap {
                         known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                     }
                 })?;
             }
         }
-        self.seen().end_block();
+        self.seen.end_block();
         Ok(known)
-    }
-
-    /// The lane that statistics are of.
-    fn seen(&mut self) -> &mut Lane {
-        self.compressed.as_mut().unwrap_or(&mut self.original)
     }
 
     /// Takes in the rows of a value in one batch.
     fn see(&mut self, id: ValueId, batch: usize, inputs: &mut Inputs) -> Result<(), SequentialError> {
-        let rows = self.seen().value(batch, id)?;
-        match inputs.drift() {
-            Some(_) => inputs.see_pair(rows.data(), self.original.value(batch, id)?.data()),
+        let rows = self.seen.value(batch, id)?;
+        match self.original.as_mut().filter(|_| inputs.drift().is_some()) {
+            Some(original) => inputs.see_pair(rows.data(), original.value(batch, id)?.data()),
             None => inputs.see(rows.data()),
         }
         Ok(())
@@ -353,9 +411,9 @@ impl<'a> Sequential<'a> {
         let graph = self.graph;
         let new = |read: &Read| (read.site, Inputs::new(read.width, read.depth));
         let mut known: BTreeMap<Site, Inputs> = part.iter().map(new).collect();
-        for batch in 0..self.original.batches() {
+        for batch in 0..self.seen.batches() {
             let mut seen = BTreeSet::new();
-            self.seen().look(nodes.clone(), batch, &mut |tap| match tap {
+            self.seen.look(nodes.clone(), batch, &mut |tap| match tap {
                 Tap::Expert { weight, rows, .. } => {
                     known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                 }
@@ -369,7 +427,7 @@ impl<'a> Sequential<'a> {
                 }
             })?;
         }
-        self.seen().end_block();
+        self.seen.end_block();
         Ok(known)
     }
 }

@@ -3,11 +3,13 @@
 //! A method is a file beside this one with a [`Solver`], and a line in [`solver`]. It knows no encoding: it works on a
 //! [`codec::Draft`].
 
-use super::{descent::Descent, gptq::Gptq, search::Search};
+use super::{descent::Descent, gptq::Gptq, search::Search, ternary::Ternary};
+use super::{hqq, ptqtp, round};
 use calib::{Depth, Inputs};
 use codec::packed::Range;
 use codec::{CodecError, Encoding, Matrix, Part};
-use plan::Method;
+use graph::EncodeRows;
+use plan::{Learns, Method};
 
 /// One matrix to encode.
 #[derive(Clone, Copy)]
@@ -18,7 +20,7 @@ pub struct Problem<'a> {
     pub matrix: Matrix<'a>,
     /// How it will lie in bytes.
     pub encoding: Encoding,
-    /// What it is multiplied with, as far as the method [needs](Solver::needs) it.
+    /// What it is multiplied with, as far as the method [needs](needs) it.
     pub inputs: Option<&'a Inputs>,
     /// The range of all that shares its scale, where it is not alone.
     pub whole: Option<Range>,
@@ -53,9 +55,6 @@ pub enum SolveError {
 
 /// A method of choosing codes.
 pub trait Solver: Sync {
-    /// What it needs to know of the inputs; `None`: nothing.
-    fn needs(&self) -> Option<Depth>;
-
     /// Bytes that it holds at work, beside the matrix, its statistics and its parts.
     fn scratch(&self, rows: usize, cols: usize) -> u64;
 
@@ -63,13 +62,42 @@ pub trait Solver: Sync {
     fn solve(&self, problem: &Problem<'_>) -> Result<Solution, SolveError>;
 }
 
-/// The solver behind a method; `None` for plain rounding, which waits until the weight is written.
-pub fn solver(method: Method) -> Option<Box<dyn Solver>> {
+/// What stands behind a method.
+pub enum Way {
+    /// Rows are encoded when they are read: nothing needs to be known.
+    Rows(EncodeRows),
+    /// Matrices are encoded while the model runs over text.
+    Matrix(Box<dyn Solver>),
+}
+
+/// What stands behind a method.
+pub fn way(method: Method) -> Way {
     match method {
-        Method::Round => None,
-        Method::Search => Some(Box::new(Search)),
-        Method::Gptq => Some(Box::new(Gptq::default())),
-        Method::Descent => Some(Box::new(Descent::default())),
+        Method::Round => Way::Rows(round::encode),
+        Method::Hqq => Way::Rows(hqq::encode),
+        Method::Ptqtp => Way::Rows(ptqtp::encode),
+        Method::Search => Way::Matrix(Box::new(Search)),
+        Method::Gptq => Way::Matrix(Box::new(Gptq::default())),
+        Method::Descent | Method::SignRound => Way::Matrix(Box::new(Descent::default())),
+        Method::Ternary => Way::Matrix(Box::new(Ternary::default())),
+    }
+}
+
+/// The solver behind a method that has one.
+pub fn solver(method: Method) -> Option<Box<dyn Solver>> {
+    match way(method) {
+        Way::Rows(_) => None,
+        Way::Matrix(solver) => Some(solver),
+    }
+}
+
+/// What a method must know of a weight's inputs; `None`: nothing.
+pub fn needs(method: Method) -> Option<Depth> {
+    match method.learns() {
+        Learns::Nothing => None,
+        Learns::Columns => Some(Depth::Columns),
+        Learns::Hessian => Some(Depth::Hessian),
+        Learns::Drift => Some(Depth::Drift),
     }
 }
 

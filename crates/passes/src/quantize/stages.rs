@@ -1,7 +1,7 @@
 //! Which matrices of a run of nodes are encoded together, and where statistics of what they read are gathered.
 
 use super::sequential::Job;
-use super::solver::solver;
+use super::solver::needs;
 use crate::partners::{Site, sites};
 use calib::{Depth, Inputs};
 use graph::{Graph, Model};
@@ -26,17 +26,17 @@ pub(crate) struct Stage {
     pub reads: Vec<Read>,
 }
 
-/// The stages of a run of nodes, in order. `drift`: whether what earlier losses did to the inputs is wanted.
+/// The stages of a run of nodes, in order. `drift`: whether what earlier losses did to the inputs can be known.
 pub(crate) fn stages(model: &Model, graph: &Graph, segment: &Range<usize>, jobs: &[Job], drift: bool) -> Vec<Stage> {
     let mut stages: Vec<Stage> = Vec::new();
     for at in segment.clone() {
         let node = &graph.nodes()[at];
         for (site, weights) in sites(&node.op, node.inputs.first().copied()) {
             let jobs: Vec<Job> = jobs.iter().filter(|j| weights.contains(&j.weight)).copied().collect();
-            let Some(needs) = jobs.iter().filter_map(|j| solver(j.method)?.needs()).max() else { continue };
+            let Some(needs) = jobs.iter().filter_map(|j| needs(j.method)).max() else { continue };
             let width = model.weights.get(jobs[0].weight).cols();
-            let drifts = drift && needs >= Depth::Hessian && matches!(site, Site::Value(_));
-            let depth = if drifts { Depth::Drift } else { needs };
+            let drifts = drift && matches!(site, Site::Value(_));
+            let depth = if drifts { needs } else { needs.min(Depth::Hessian) };
             let read = Read { site, width, depth, jobs };
             match stages.last_mut().filter(|s| s.nodes.end == at + 1 || s.reads.iter().any(|r| r.site == read.site)) {
                 Some(stage) => stage.take(at, read),
