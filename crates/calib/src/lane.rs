@@ -108,10 +108,14 @@ impl Lane {
         value.ok_or(LaneError::NotWaiting { id: id.0 })
     }
 
-    /// Runs nodes on a batch, showing their inputs to `tap`, and forgets what comes out. Weights stay until
-    /// [`Lane::end_block`].
-    pub fn look(&mut self, range: Range<usize>, batch: usize, tap: &mut dyn FnMut(Tap<'_>)) -> Result<(), LaneError> {
-        let values = self.values(batch)?;
+    /// Runs nodes on [values](Lane::values) of a batch, showing their inputs to `tap`, and forgets what comes out. Weights
+    /// stay until [`Lane::end_block`].
+    pub fn look(
+        &mut self,
+        range: Range<usize>,
+        values: Values<f32>,
+        tap: &mut dyn FnMut(Tap<'_>),
+    ) -> Result<(), LaneError> {
         let out = self.executor.run_range_holding(range, values, Some(tap))?;
         self.executor.recycle(out);
         Ok(())

@@ -3,7 +3,7 @@
 use crate::{EngineError, Options, Text};
 use graph::Model;
 use import::Imported;
-use plan::{CalibrationSpec, Learning};
+use plan::{CalibratedOn, CalibrationSpec, Learning};
 
 /// Windows of text, as ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,12 @@ impl Calibration {
             bos.into_iter().chain(ids[first..first + body].iter().copied()).collect()
         };
         Ok(Calibration { name, windows: (0..samples).map(window).collect() })
+    }
+
+    /// What a journal says of it.
+    pub(crate) fn record(&self) -> CalibratedOn {
+        let length = self.windows.first().map_or(0, Vec::len);
+        CalibratedOn { name: self.name.clone(), windows: self.windows.len(), length }
     }
 
     /// What a planner needs to know of it.

@@ -2,13 +2,14 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::staging::Staging;
-use crate::{EngineError, Options, Progress, Unit, pool, proof, provenance};
+use crate::{Calibration, EngineError, Options, Progress, Unit, pool, proof, provenance};
 use codec::Encoding;
 use graph::{Body, Model, WeightId};
 use import::Imported;
 use import::tokenizer::Tokenizer;
 use plan::preset::{Facts, Mix, Preset};
-use plan::{Container, CostModel, Journal, Note, Plan, Provenance, Recipe, Setting, Stage, Versus};
+use plan::{Container, CostModel, Fitted, Journal, Note, Plan, Provenance, Recipe, Setting, Stage, Versus};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -72,6 +73,7 @@ struct Run<'a> {
     notes: Vec<Note>,
     stages: Vec<Stage>,
     checkpoint: Option<Checkpoint>,
+    fitted: BTreeMap<String, Fitted>,
     /// What the artifact's weights should be.
     target: Model,
 }
@@ -97,15 +99,16 @@ impl<'a> Run<'a> {
         let tokenizer = imported.tokenizer()?;
         let notes = first_notes(imported, plan);
         let target = imported.model.clone();
-        let (stages, checkpoint) = (Vec::new(), None);
-        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages, checkpoint, target })
+        let (stages, checkpoint, fitted) = (Vec::new(), None, BTreeMap::new());
+        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages, checkpoint, fitted, target })
     }
 
     fn finish(mut self) -> Result<Outcome, EngineError> {
         let model = self.timed("calibrate and quantize", Run::quantize)?;
         self.timed("encode and write", |run| run.write(&model))?;
         drop(model);
-        let (proof, tensors) = self.timed("check and measure", Run::prove)?;
+        let (proof, mut tensors) = self.timed("check and measure", Run::prove)?;
+        tensors.iter_mut().for_each(|t| t.fitted = self.fitted.get(&t.name).copied());
         let (root, files) = (&self.imported.path, source_files(self.imported));
         let source = self.timed("hash source", |run| provenance::hashes(root, &files, run.progress))?;
         let violations = proof.quality.as_ref().map_or(Vec::new(), |q| self.plan.recipe.proof.violations(q));
@@ -117,6 +120,7 @@ impl<'a> Run<'a> {
             size: versus(predicted.artifact.0 as f64, Some(proof.bytes as f64)),
             memory: versus(predicted.memory.0 as f64, eval::peak_memory().map(|b| b as f64)),
             seconds: versus(predicted.seconds(), Some(measured)),
+            calibration: self.options.calibration.filter(|_| !self.fitted.is_empty()).map(Calibration::record),
             tensors,
             notes: self.notes,
             stages: self.stages,
@@ -159,6 +163,7 @@ impl<'a> Run<'a> {
             crate::quantize::quantize(self.imported, self.plan, self.staging.target(), self.options, self.progress)?;
         self.notes.extend(quantized.notes);
         self.checkpoint = quantized.checkpoint;
+        self.fitted = quantized.fitted;
         self.target = quantized.target;
         Ok(quantized.model)
     }

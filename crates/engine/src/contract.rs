@@ -206,6 +206,7 @@ impl Pair<'_> {
             encoding: self.artifact.encoding,
             bytes: self.artifact.bytes()? as u64,
             relative_error: if norm > 0.0 { (error / norm).sqrt() } else { 0.0 },
+            fitted: None,
         })
     }
 }

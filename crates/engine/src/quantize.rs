@@ -11,8 +11,9 @@ use passes::quantize::round;
 use passes::quantize::sequential::{self, Job, Sequential, Solved};
 use passes::quantize::solver::{Way, way};
 use passes::transform::rotate::rotate;
-use plan::{Note, Plan, Transform};
+use plan::{Fitted, Note, Plan, Transform};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub(crate) struct Quantized {
     pub target: Model,
     pub notes: Vec<Note>,
     pub checkpoint: Option<Checkpoint>,
+    /// How codes were chosen where calibration text had a say, by name of the weight.
+    pub fitted: BTreeMap<String, Fitted>,
 }
 
 /// Encodes the weights of a plan. Those that need no text are encoded when they are read.
@@ -46,7 +49,9 @@ pub(crate) fn quantize(
     notes.extend(importance.notes);
     let learns = transforms.iter().find(|t| t.calibrates());
     let calibration = match (options.calibration, jobs.first(), learns) {
-        (_, None, None) => return Ok(Quantized { model, target, notes, checkpoint: None }),
+        (_, None, None) => {
+            return Ok(Quantized { model, target, notes, checkpoint: None, fitted: BTreeMap::new() });
+        }
         (Some(calibration), ..) => calibration,
         (None, Some(job), _) => return Err(EngineError::NoCalibration { method: job.method }),
         (None, None, Some(transform)) => return Err(EngineError::NoText { transform: *transform }),
@@ -55,13 +60,14 @@ pub(crate) fn quantize(
     let checkpoint = Checkpoint::open(out, &hash, options.replace)?;
     let spill = calibration.learning(&imported.model, options).spill.then(|| checkpoint.folder());
     let mode = plan.recipe.calibration.mode;
-    let settings = sequential::Options { spill, limit: options.statistics(), mode, transforms };
+    let experts = plan.recipe.calibration.experts;
+    let settings = sequential::Options { spill, limit: options.statistics(), mode, experts, transforms };
     let walk = Sequential::new(&target, model, &jobs, &calibration.windows, settings)?;
-    let mut run = Walk { walk, source: &target, jobs: &jobs, checkpoint: &checkpoint, notes };
+    let mut run = Walk { walk, source: &target, jobs: &jobs, checkpoint: &checkpoint, notes, fitted: BTreeMap::new() };
     run.all(progress)?;
-    let (model, notes) = (run.walk.model().clone(), run.notes);
+    let (model, notes, fitted) = (run.walk.model().clone(), run.notes, run.fitted);
     let target = run.walk.target().clone();
-    Ok(Quantized { model, target, notes, checkpoint: Some(checkpoint) })
+    Ok(Quantized { model, target, notes, checkpoint: Some(checkpoint), fitted })
 }
 
 /// The model rotated, where that is asked for, and what was left as it is.
@@ -111,6 +117,7 @@ struct Walk<'a> {
     jobs: &'a [Job],
     checkpoint: &'a Checkpoint,
     notes: Vec<Note>,
+    fitted: BTreeMap<String, Fitted>,
 }
 
 impl Walk<'_> {
@@ -153,6 +160,7 @@ impl Walk<'_> {
         for Kept { record, source } in kept {
             let notes = record.notes.iter().map(|what| Note { weight: Some(record.name.clone()), what: what.clone() });
             self.notes.extend(notes);
+            self.fitted.insert(record.name.clone(), Fitted { method: record.method, tokens: record.tokens });
             let stray = format!("stray weight `{}`", record.name);
             let stray = || EngineError::Checkpoint { path: self.checkpoint.folder().into(), why: stray };
             let job = jobs.iter().find(|job| self.source.weights.get(job.weight).name == record.name);
@@ -196,6 +204,7 @@ fn hash(imported: &Imported, plan: &Plan, calibration: &Calibration, seed: u64) 
     for window in &calibration.windows {
         window.iter().for_each(|id| hasher.update(id.to_le_bytes()));
     }
-    hasher.update(format!("{:?} {}", plan.recipe.calibration.mode, env!("CARGO_PKG_VERSION")));
+    let spec = &plan.recipe.calibration;
+    hasher.update(format!("{:?} {:?} {}", spec.mode, spec.experts, env!("CARGO_PKG_VERSION")));
     hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -70,7 +70,8 @@ fn try_largest(imported: &Imported, plan: &Plan, options: &Options<'_>) -> Resul
     let windows = &calibration.windows[..WINDOWS.min(calibration.windows.len())];
     smoke.tokens = windows.iter().map(Vec::len).sum();
     let mode = plan.recipe.calibration.mode;
-    let settings = sequential::Options { spill: None, limit: options.statistics(), mode, transforms: &[] };
+    let experts = plan.recipe.calibration.experts;
+    let settings = sequential::Options { spill: None, limit: options.statistics(), mode, experts, transforms: &[] };
     if !plan.recipe.transforms.is_empty() {
         smoke.notes.push("transforms were left out of the trial".into());
     }

@@ -1,5 +1,6 @@
 //! What happened, measured: the third of the three values, beside the model and the plan.
 
+use crate::Method;
 use crate::measure::{Comparison, Machine};
 use codec::Encoding;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Journal {
     /// From what, by what, where.
     pub provenance: Provenance,
+    /// What methods learned from, where any did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibratedOn>,
     /// Every weight of the artifact, in the order of the plan.
     pub tensors: Vec<TensorEntry>,
     /// What a reader of the report must know: every fallback, everything left as it was.
@@ -42,6 +46,26 @@ pub struct Provenance {
     pub machine: Machine,
 }
 
+/// Text that methods learned from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalibratedOn {
+    /// Where it is from.
+    pub name: String,
+    /// Windows of it.
+    pub windows: usize,
+    /// Tokens of a window.
+    pub length: usize,
+}
+
+/// How the codes of a weight were chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// By which method, in the end: not always the one that was asked for.
+    pub method: Method,
+    /// Rows of calibration text that reached it.
+    pub tokens: u64,
+}
+
 /// A file, and what was in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileHash {
@@ -65,6 +89,9 @@ pub struct TensorEntry {
     pub bytes: u64,
     /// `‖Q − W‖ / ‖W‖` of the weight read back from the artifact (Frobenius norms); 0 for all-zero weights.
     pub relative_error: f64,
+    /// How its codes were chosen, where calibration text had a say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fitted: Option<Fitted>,
 }
 
 /// Something a reader must know.

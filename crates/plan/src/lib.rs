@@ -19,14 +19,18 @@ mod transform;
 mod units;
 
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
-pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
+pub use journal::{
+    CalibratedOn, Check, FileHash, Fitted, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus,
+};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
-pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
+pub use recipe::{
+    CalibrationSpec, Container, Experts, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation,
+};
 pub use resolve::{PlanError, resolve};
 pub use transform::Transform;
 pub use units::{Bpw, Bytes, UnitError};

@@ -101,6 +101,27 @@ pub struct CalibrationSpec {
     /// Which model the statistics are of.
     #[serde(skip_serializing_if = "Mode::is_default")]
     pub mode: Mode,
+    /// Which tokens experts learn from.
+    #[serde(skip_serializing_if = "Experts::is_default")]
+    pub experts: Experts,
+}
+
+/// Which tokens the experts of a mixture learn from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Experts {
+    /// Those that the router sends to them. An expert without any is rounded, and the journal says so.
+    #[default]
+    Routed,
+    /// All of them, whatever the router says: rare experts see as much as common ones. Their part of the work grows by
+    /// as much as there are more experts than a token goes to.
+    All,
+}
+
+impl Experts {
+    fn is_default(&self) -> bool {
+        *self == Experts::default()
+    }
 }
 
 /// Which model statistics are gathered from.

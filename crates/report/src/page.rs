@@ -4,6 +4,7 @@ use crate::chart::{self, Bar, Dot};
 use crate::{Report, text};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plan::{Comparison, Estimate, Versus};
+use std::collections::BTreeMap;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -26,6 +27,7 @@ pub fn page(report: &Report) -> Markup {
                 (prediction(report))
                 (notes(report))
                 (provenance(report))
+                @if let Some(experts) = experts(report) { (experts) }
                 (tensors(report))
             }
         }
@@ -34,7 +36,12 @@ pub fn page(report: &Report) -> Markup {
 
 fn lead(report: &Report) -> String {
     let plan = &report.plan;
-    format!("{} weights as {} in {}, by {}.", plan.parameters, plan.mix, plan.container, report.journal.provenance.tool)
+    let tool = &report.journal.provenance.tool;
+    let lead = format!("{} weights as {} in {}, by {tool}.", plan.parameters, plan.mix, plan.container);
+    match &report.journal.calibration {
+        Some(on) => format!("{lead} Calibrated on {} windows of {} tokens of {}.", on.windows, on.length, on.name),
+        None => lead,
+    }
 }
 
 fn section(title: &str, body: Markup) -> Markup {
@@ -201,13 +208,43 @@ fn provenance(report: &Report) -> Markup {
     section("Where it comes from", body)
 }
 
+/// How much of the calibration text reached the experts of each layer.
+fn experts(report: &Report) -> Option<Markup> {
+    let mut layers: BTreeMap<usize, Vec<(u64, &str)>> = BTreeMap::new();
+    for (tensor, entry) in report.plan.tensors.iter().zip(&report.journal.tensors) {
+        let fitted = entry.fitted.filter(|_| tensor.role.starts_with("expert_"));
+        if let (Some(layer), Some(fitted)) = (tensor.layer, fitted) {
+            layers.entry(layer).or_default().push((fitted.tokens, &tensor.name));
+        }
+    }
+    let row = |layer: &usize, seen: &Vec<(u64, &str)>| {
+        let mut tokens: Vec<u64> = seen.iter().map(|(tokens, _)| *tokens).collect();
+        tokens.sort_unstable();
+        let unseen: Vec<&str> = seen.iter().filter(|(tokens, _)| *tokens == 0).map(|(_, name)| *name).collect();
+        let (least, most) = (tokens.first().copied().unwrap_or(0), tokens.last().copied().unwrap_or(0));
+        html! {
+            tr {
+                td { (layer) } td class="number" { (least) } td class="number" { (tokens[tokens.len() / 2]) }
+                td class="number" { (most) } td { (unseen.join(", ")) }
+            }
+        }
+    };
+    let body = html! {
+        table {
+            tr { th { "layer" } th { "fewest tokens" } th { "median" } th { "most" } th { "matrices without any" } }
+            @for (layer, seen) in &layers { (row(layer, seen)) }
+        }
+    };
+    (!layers.is_empty()).then(|| section("What experts saw of the calibration text", body))
+}
+
 fn tensors(report: &Report) -> Markup {
     let rows = report.plan.tensors.iter().zip(&report.journal.tensors);
     let body = html! {
         details {
             summary { (report.plan.tensors.len()) " tensors" }
             table class="tensors" {
-                tr { th { "tensor" } th { "shape" } th { "from" } th { "to" } th { "bytes" } th { "relative error" } th { "why" } }
+                tr { th { "tensor" } th { "shape" } th { "from" } th { "to" } th { "bytes" } th { "relative error" } th { "method" } th { "tokens" } th { "why" } }
                 @for (tensor, entry) in rows {
                     tr {
                         td { code { (tensor.name) } }
@@ -216,6 +253,8 @@ fn tensors(report: &Report) -> Markup {
                         td { (plan::encoding_name(&tensor.to)) }
                         td class="number" { (entry.bytes) }
                         td class="number" { (text::figure(entry.relative_error)) }
+                        td { (entry.fitted.map_or(tensor.method, |f| f.method)) }
+                        td class="number" { @if let Some(fitted) = entry.fitted { (fitted.tokens) } }
                         td { (tensor.reason) }
                     }
                 }

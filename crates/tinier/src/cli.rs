@@ -158,6 +158,9 @@ pub struct Learn {
     /// Gather statistics from the original alone: faster, and not as good
     #[arg(long)]
     pub whole_model: bool,
+    /// Let every expert of a mixture learn from all tokens, not only from those routed to it: slower
+    #[arg(long)]
+    pub all_experts: bool,
 }
 
 fn transform(word: &str) -> Result<Transform, String> {

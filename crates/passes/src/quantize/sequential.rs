@@ -22,9 +22,10 @@ use crate::transform::{Reader, Scaling, scaling};
 use calib::{Depth, Inputs, Kept, Lane, LaneError};
 use codec::packed::Range as Numbers;
 use codec::{Encoding, Matrix, Part};
-use exec::Tap;
-use graph::{Buffer, Graph, GraphError, Model, Patch, Source, SourceError, ValueId, WeightId};
-use plan::{Method, Mode, Transform};
+use exec::{Data, Tap, Tensor, Values};
+use graph::ops::MoeExperts;
+use graph::{Buffer, Dim, Graph, GraphError, Model, Op, Patch, Source, SourceError, ValueId, WeightId};
+use plan::{Experts, Method, Mode, Transform};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -79,6 +80,8 @@ pub struct Options<'a> {
     pub limit: u64,
     /// Which model the statistics are of.
     pub mode: Mode,
+    /// Which tokens experts learn from.
+    pub experts: Experts,
     /// What is done to each run of nodes before its matrices are encoded, in this order.
     pub transforms: &'a [Transform],
 }
@@ -348,18 +351,23 @@ impl<'a> Sequential<'a> {
         if let Some(inputs) = inputs.filter(|i| i.not_finite().is_none()) {
             correct(&mut data, inputs);
         }
-        let unseen = Inputs::new(read.width, read.depth);
+        let tokens = inputs.map_or(0, Inputs::tokens);
         let problem = Problem {
             name: &weight.name,
             matrix: Matrix { rows: weight.rows(), cols: weight.cols(), data: &data },
             encoding: job.encoding,
-            inputs: Some(inputs.unwrap_or(&unseen)),
+            inputs,
             whole: self.whole(job)?,
         };
+        if tokens == 0 {
+            return Ok(unseen(job, &problem)?);
+        }
         let solver = solver(job.method).ok_or_else(|| problem.none(job.method))?;
         let solution = solver.solve(&problem)?;
-        let tokens = inputs.map_or(0, Inputs::tokens);
-        Ok(Solved { job: *job, parts: solution.parts, tokens, notes: solution.notes })
+        let few = (tokens < read.width as u64)
+            .then(|| format!("only {tokens} tokens of the calibration text reached it, fewer than it has columns"));
+        let notes = few.into_iter().chain(solution.notes).collect();
+        Ok(Solved { job: *job, parts: solution.parts, tokens, notes })
     }
 
     /// The range of all that shares a weight's scale, where that is more than itself.
@@ -384,8 +392,9 @@ impl<'a> Sequential<'a> {
                     self.see(*id, batch, inputs)?;
                 }
             }
-            if experts {
-                self.seen.look(nodes.clone(), batch, &mut |tap| {
+            for turn in 0..if experts { self.turns(&nodes) } else { 0 } {
+                let values = self.routed(&nodes, batch, turn)?;
+                self.seen.look(nodes.clone(), values, &mut |tap| {
                     if let Tap::Expert { weight, rows, .. } = tap {
                         known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                     }
@@ -394,6 +403,40 @@ impl<'a> Sequential<'a> {
         }
         self.seen.end_block();
         Ok(known)
+    }
+
+    /// How often experts must run until each has seen the tokens that it learns from.
+    fn turns(&self, nodes: &Range<usize>) -> usize {
+        let turns = |(op, _, top_k): (&MoeExperts, ValueId, usize)| op.experts.len().div_ceil(top_k.max(1));
+        match self.options.experts {
+            Experts::Routed => 1,
+            Experts::All => self.mixtures(nodes).map(turns).max().unwrap_or(1),
+        }
+    }
+
+    /// The experts among some nodes, the value that says which of them tokens go to, and to how many each goes.
+    fn mixtures(&self, nodes: &Range<usize>) -> impl Iterator<Item = (&MoeExperts, ValueId, usize)> {
+        self.graph.nodes()[nodes.clone()].iter().filter_map(|node| {
+            let Op::MoeExperts(op) = &node.op else { return None };
+            let numbers = *node.inputs.get(2)?;
+            let Some(Dim::Fixed(top_k)) = self.graph.values()[numbers.0].shape.last() else { return None };
+            Some((op, numbers, *top_k))
+        })
+    }
+
+    /// The values of a batch, its tokens going where the router sends them, or turn by turn to all experts.
+    fn routed(&mut self, nodes: &Range<usize>, batch: usize, turn: usize) -> Result<Values<f32>, SequentialError> {
+        let mut values = self.seen.values(batch)?;
+        if self.options.experts == Experts::Routed {
+            return Ok(values);
+        }
+        for (op, numbers, top_k) in self.mixtures(nodes) {
+            let Some(Data::Index(routed)) = values.get_mut(&numbers) else { continue };
+            let expert = |i: usize| ((turn * top_k + i % top_k) % op.experts.len()) as u32;
+            let all = (0..routed.data().len()).map(expert).collect();
+            *routed = Arc::new(Tensor::new(routed.shape().to_vec(), all).map_err(LaneError::from)?);
+        }
+        Ok(values)
     }
 
     /// Takes in the rows of a value in one batch.
@@ -413,7 +456,8 @@ impl<'a> Sequential<'a> {
         let mut known: BTreeMap<Site, Inputs> = part.iter().map(new).collect();
         for batch in 0..self.seen.batches() {
             let mut seen = BTreeSet::new();
-            self.seen.look(nodes.clone(), batch, &mut |tap| match tap {
+            let values = self.seen.values(batch)?;
+            self.seen.look(nodes.clone(), values, &mut |tap| match tap {
                 Tap::Expert { weight, rows, .. } => {
                     known.entry(Site::Expert(weight)).and_modify(|inputs| inputs.see(rows));
                 }
@@ -430,6 +474,18 @@ impl<'a> Sequential<'a> {
         self.seen.end_block();
         Ok(known)
     }
+}
+
+/// A matrix that no token reached, rounded.
+fn unseen(job: &Job, problem: &Problem<'_>) -> Result<Solved, SolveError> {
+    let parts = match problem.encoding {
+        Encoding::Packed(packed) => packed.encode(problem.matrix, problem.whole),
+        encoding => round::encode(&encoding, problem.matrix, None),
+    };
+    let note =
+        "no token of the calibration text reached it: rounded; give more text, or let experts learn from all tokens";
+    let job = Job { method: Method::Round, ..*job };
+    Ok(Solved { job, parts: parts.map_err(|e| problem.codec(e))?, tokens: 0, notes: vec![note.into()] })
 }
 
 /// What all transforms together make of a fold; `None` where that is nothing.

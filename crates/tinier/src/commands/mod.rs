@@ -14,7 +14,7 @@ pub mod train;
 pub mod verify;
 
 use crate::cli::{Common, Gates, Goal, Learn, Text};
-use ::plan::{CalibrationSpec, Mode, Plan, Preset, ProofSpec, Recipe};
+use ::plan::{CalibrationSpec, Experts, Mode, Plan, Preset, ProofSpec, Recipe};
 use anyhow::{Context, Result};
 use import::Imported;
 use std::path::Path;
@@ -101,6 +101,7 @@ fn calibration_spec(learn: &Learn, recipe: &CalibrationSpec) -> CalibrationSpec 
         samples: learn.samples.or(recipe.samples),
         length: learn.length.or(recipe.length),
         mode: if learn.whole_model { Mode::WholeModel } else { recipe.mode },
+        experts: if learn.all_experts { Experts::All } else { recipe.experts },
     }
 }
 
