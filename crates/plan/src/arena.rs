@@ -45,12 +45,10 @@ pub(crate) fn plan(graph: &Graph) -> Arena {
 /// The least extent over a few orders of placing.
 fn best_fit(buffers: &[Buffer]) -> u64 {
     let span = |b: &Buffer| (b.lives.end() - b.lives.start() + 1) as u64;
-    let keys: [&dyn Fn(&Buffer) -> (u64, u64); 4] = [
-        &|b| (b.bytes, span(b)),
-        &|b| (span(b), b.bytes),
-        &|b| (b.bytes.saturating_mul(span(b)), b.bytes),
-        &|b| (u64::MAX - *b.lives.start() as u64, b.bytes),
-    ];
+    let keys: [&dyn Fn(&Buffer) -> (u64, u64); 4] =
+        [&|b| (b.bytes, span(b)), &|b| (span(b), b.bytes), &|b| (b.bytes.saturating_mul(span(b)), b.bytes), &|b| {
+            (u64::MAX - *b.lives.start() as u64, b.bytes)
+        }];
     let extent = |key: &&dyn Fn(&Buffer) -> (u64, u64)| {
         let mut order: Vec<&Buffer> = buffers.iter().collect();
         order.sort_by_key(|b| Reverse(key(b)));
@@ -64,8 +62,7 @@ fn first_fit(order: &[&Buffer]) -> u64 {
     let mut placed: Vec<(u64, &Buffer)> = Vec::new();
     for buffer in order {
         let together = |b: &Buffer| b.lives.start() <= buffer.lives.end() && buffer.lives.start() <= b.lives.end();
-        let mut taken: Vec<_> =
-            placed.iter().filter(|(_, b)| together(b)).map(|(at, b)| (*at, at + b.bytes)).collect();
+        let mut taken: Vec<_> = placed.iter().filter(|(_, b)| together(b)).map(|(at, b)| (*at, at + b.bytes)).collect();
         taken.sort_unstable();
         let mut offset = 0;
         for (from, to) in taken {

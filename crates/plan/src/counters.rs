@@ -33,7 +33,8 @@ impl Counters {
         for node in graph.nodes() {
             let macs = macs(model, graph, node);
             if macs > 0 {
-                *counted.macs.entry(format!("{} {}", node.op.name(), operands(model, graph, node))).or_default() += macs;
+                *counted.macs.entry(format!("{} {}", node.op.name(), operands(model, graph, node))).or_default() +=
+                    macs;
             }
         }
         counted.memory = arena::plan(graph);

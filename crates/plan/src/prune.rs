@@ -24,13 +24,7 @@ pub struct PruneSpec {
 impl PruneSpec {
     /// Down to a budget, by what is usual: squared magnitude, the same share of every group.
     pub fn to(budget: Budget) -> PruneSpec {
-        PruneSpec {
-            budget,
-            by: Criterion::default(),
-            across: Allocation::default(),
-            multiple: 1,
-            through_norms: false,
-        }
+        PruneSpec { budget, by: Criterion::default(), across: Allocation::default(), multiple: 1, through_norms: false }
     }
 }
 

@@ -270,7 +270,9 @@ impl TryFrom<Written> for Recipe {
         let goal = match goals[..] {
             [(_, goal)] => goal,
             [(a, _), (b, _), ..] => return Err(RecipeError::TwoGoals(a, b)),
-            [] if w.rule.is_empty() && w.step.is_empty() && w.output.format.is_none() => return Err(RecipeError::Nothing),
+            [] if w.rule.is_empty() && w.step.is_empty() && w.output.format.is_none() => {
+                return Err(RecipeError::Nothing);
+            }
             [] => Goal::Keep,
         };
         Ok(Recipe {

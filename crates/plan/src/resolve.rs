@@ -18,7 +18,9 @@ pub enum PlanError {
     NothingMatched { pattern: String, suggestion: Option<String> },
     #[error("nothing to do: no weight would change under `{mix}`")]
     NothingChanges { mix: String },
-    #[error("presets, rules and sizes are for language models; a network takes steps: give --prune, or `[[step]]` in a recipe")]
+    #[error(
+        "presets, rules and sizes are for language models; a network takes steps: give --prune, or `[[step]]` in a recipe"
+    )]
     NoSteps,
     #[error("the step `{step}` is for networks (ONNX files), and this is none")]
     NoNetwork { step: &'static str },
@@ -91,7 +93,8 @@ fn network(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan
     if recipe.steps.is_empty() || recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
         return Err(PlanError::NoSteps);
     }
-    let as_is = |(_, w): (_, &std::sync::Arc<Weight>)| PlannedTensor::new(w, w.encoding, "as the steps leave it".into());
+    let as_is =
+        |(_, w): (_, &std::sync::Arc<Weight>)| PlannedTensor::new(w, w.encoding, "as the steps leave it".into());
     let tensors = model.weights.iter().map(as_is).collect::<Result<Vec<_>, _>>()?;
     let (container, mix) = (Container::Onnx, step_names(&recipe.steps));
     let prediction = cost::predict(model, &tensors, setting);

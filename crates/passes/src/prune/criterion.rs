@@ -136,8 +136,7 @@ fn distances(model: &Model, group: &Group) -> Result<Vec<f64>, PruneError> {
             rows.for_each(|row| filter.extend_from_slice(&numbers[row * inner..][..inner]));
         }
     }
-    let distance = |a: &[f32], b: &[f32]| {
-        a.iter().zip(b).map(|(a, b)| f64::from(a - b) * f64::from(a - b)).sum::<f64>().sqrt()
-    };
+    let distance =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b) * f64::from(a - b)).sum::<f64>().sqrt();
     Ok(filters.par_iter().map(|a| filters.iter().map(|b| distance(a, b)).sum()).collect())
 }

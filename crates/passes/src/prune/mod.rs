@@ -83,7 +83,8 @@ pub fn prune(model: &Model, spec: &PruneSpec, seed: u64, advance: &(dyn Fn(u64) 
         weight: Some(weight),
         what: "its group has nothing that the criterion looks at; l2 was taken".into(),
     }));
-    let figures = [("groups", found.groups.len() as f64), ("channels", all as f64), ("channels taken out", gone as f64)];
+    let figures =
+        [("groups", found.groups.len() as f64), ("channels", all as f64), ("channels taken out", gone as f64)];
     let figures = figures.into_iter().chain([("largest difference of a masked group", worst)]);
     let figures = figures.map(|(name, value)| (name.to_owned(), value)).collect();
     Ok(Pruned { patch: removal.patch(model)?, notes, figures })

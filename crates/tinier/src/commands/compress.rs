@@ -128,7 +128,7 @@ fn changed(network: &NetworkEntry) -> Vec<Vec<String>> {
         let figures: Vec<_> = step.figures.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
         rows.push(row(&step.name, format!("{} in {}", figures.join(", "), seconds(step.seconds))));
     }
-    for difference in &network.difference {
+    if let Some(difference) = &network.difference {
         rows.extend(difference.outputs.iter().map(|o| {
             let words = format!("moved by {:.3} of its norm, {:.1} % same largest", o.relative, 100.0 * o.top1);
             row("output", format!("{} {words} ({}, {} samples)", o.name, difference.on, difference.samples))
