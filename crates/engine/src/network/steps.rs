@@ -4,7 +4,7 @@ use crate::{EngineError, Options, Progress, Unit};
 use calib::Samples;
 use graph::Model;
 use import::Imported;
-use plan::{Note, PruneSpec, Step};
+use plan::{GroupEntry, Note, PruneSpec, Step};
 use std::path::Path;
 
 /// What a step works with beside its network and specification.
@@ -39,6 +39,8 @@ pub(crate) struct Done {
     pub notes: Vec<Note>,
     /// What it measured.
     pub figures: Vec<(String, f64)>,
+    /// Prune groups, where it took channels out.
+    pub groups: Vec<GroupEntry>,
 }
 
 /// Does one step.
@@ -51,10 +53,12 @@ pub(super) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Resu
 fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
     let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "prune", source: source.into() };
     context.progress.begin("prune", 0, Unit::Groups);
-    let pruned = passes::prune::prune(model, spec, context.seed, &|done| context.progress.advance(done));
+    let advance = |done| context.progress.advance(done);
+    let with = passes::prune::Context { data: context.data, seed: context.seed, advance: &advance };
+    let pruned = passes::prune::prune(model, spec, &with);
     context.progress.end();
     let pruned = pruned.map_err(failed)?;
     let unsound = |source| EngineError::Unsound { pass: "prune", when: "after", source };
-    model.apply(pruned.patch).map_err(unsound)?;
-    Ok(Done { notes: pruned.notes, figures: pruned.figures })
+    pruned.patches.into_iter().try_for_each(|patch| model.apply(patch).map_err(unsound))?;
+    Ok(Done { notes: pruned.notes, figures: pruned.figures, groups: pruned.groups })
 }
