@@ -10,7 +10,9 @@ use crate::{EngineError, Options, Progress, pool};
 use graph::{Model, Op};
 use import::Imported;
 use import::onnx::Network;
-use plan::{Check, Counters, Journal, NetworkEntry, Note, Plan, Proof, Provenance, Stage, StepEntry, TensorEntry, Versus};
+use plan::{
+    Check, Counters, Journal, NetworkEntry, Note, Plan, Proof, Provenance, Stage, StepEntry, TensorEntry, Versus,
+};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -136,7 +138,8 @@ impl Run<'_> {
 /// What held of the reopened artifact.
 fn checks(network: &NetworkEntry) -> Vec<Check> {
     let check = |name: &str, over: String| Check { name: name.into(), over };
-    let mut checks = vec![check("reopened, its inputs and outputs as they were", format!("{} layers", network.layers.len()))];
+    let mut checks =
+        vec![check("reopened, its inputs and outputs as they were", format!("{} layers", network.layers.len()))];
     checks.extend(network.difference.as_ref().map(|d| {
         check("computes what the compressed network did", format!("{} samples, {:.1e} apart", d.samples, d.written))
     }));

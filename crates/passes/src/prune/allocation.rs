@@ -35,32 +35,39 @@ impl<'a> Choice<'a> {
     pub fn fit(&self) -> Result<Vec<Vec<&'a Channel>>, PruneError> {
         match (self.spec.budget.of, self.spec.budget.left) {
             (Resource::Channels, Amount::Share(share)) if self.spec.across != Allocation::Sensitivity => {
-                Ok(self.chosen(share, &[]))
+                Ok(self.chosen(&self.kept(share, &[])))
             }
             _ => self.bisect(),
         }
     }
 
-    /// The channels that go under the largest share with which the budget holds.
+    /// The channels that go so that the budget just holds: between two neighbouring allocations every group goes along evenly.
     fn bisect(&self) -> Result<Vec<Vec<&'a Channel>>, PruneError> {
         let budget = self.spec.budget;
         let before = self.count(&[])?;
         let target = budget.left.of(before);
         let savings = self.savings(before)?;
-        let left = |keep: f64| self.count(&self.chosen(keep, &savings));
-        let (mut low, mut high) = (0.0, 1.0);
-        let least = left(low)?;
+        let least = self.count(&self.chosen(&self.kept(0.0, &savings)))?;
         if least > target {
             return Err(PruneError::Budget { of: budget.of, asked: target, least, before });
         }
+        let (low, high) = self.between(target, |keep| self.kept(keep, &savings))?;
+        let mix = |t: f64| low.iter().zip(&high).map(|(low, high)| low + (high - low) * t).collect();
+        let (best, _) = self.between(target, mix)?;
+        Ok(self.chosen(&best))
+    }
+
+    /// The last allocation under which the budget holds, and the first one under which it does not, of those between 0 and 1.
+    fn between(&self, target: u64, of: impl Fn(f64) -> Vec<f64>) -> Result<(Vec<f64>, Vec<f64>), PruneError> {
+        let (mut low, mut high) = (0.0, 1.0);
         while high - low > FINE {
             let middle = f64::midpoint(low, high);
-            match left(middle)? <= target {
+            match self.count(&self.chosen(&of(middle)))? <= target {
                 true => low = middle,
                 false => high = middle,
             }
         }
-        Ok(self.chosen(low, &savings))
+        Ok((of(low), of(high)))
     }
 
     /// What is left of the budget's resource without these channels.
@@ -87,18 +94,22 @@ impl<'a> Choice<'a> {
         self.groups.iter().map(half).collect()
     }
 
-    /// The channels that go when this share is kept, by group.
-    fn chosen(&self, keep: f64, savings: &[f64]) -> Vec<Vec<&'a Channel>> {
-        let kept = match self.spec.across {
+    /// How many channels each group keeps, before rounding.
+    fn kept(&self, keep: f64, savings: &[f64]) -> Vec<f64> {
+        match self.spec.across {
             Allocation::Sensitivity => self.sell(keep, savings),
             Allocation::Uniform => self.groups.iter().map(|g| keep * g.channels.len() as f64).collect(),
             Allocation::Global => self.compete(keep, |_| ""),
             Allocation::Isomorphic => self.compete(keep, |g| &g.kind),
-        };
-        let one = |((group, scores), kept): ((&'a Group, &Vec<f64>), f64)| {
+        }
+    }
+
+    /// The channels that go, by group: the least important ones.
+    fn chosen(&self, kept: &[f64]) -> Vec<Vec<&'a Channel>> {
+        let one = |((group, scores), kept): ((&'a Group, &Vec<f64>), &f64)| {
             let mut order: Vec<usize> = (0..scores.len()).collect();
             order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
-            let go = scores.len() - rounded(kept, scores.len(), self.spec.multiple);
+            let go = scores.len() - rounded(*kept, scores.len(), self.spec.multiple);
             order.into_iter().take(go).map(|c| &group.channels[c]).collect()
         };
         self.groups.iter().zip(&self.scores).zip(kept).map(one).collect()
