@@ -5,6 +5,7 @@
 //! measured). What evaluation measures ([`Comparison`], [`Perplexity`], [`Latency`]) is here too, because journals and
 //! reports hold it. No I/O.
 
+mod accuracy;
 mod cost;
 mod journal;
 mod measure;
@@ -18,6 +19,7 @@ mod resolve;
 mod transform;
 mod units;
 
+pub use accuracy::{Accuracy, Against, SampleConditions, Share};
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
