@@ -37,6 +37,8 @@ pub enum EngineError {
     Data(#[from] DataError),
     #[error(transparent)]
     Lane(#[from] LaneError),
+    #[error(transparent)]
+    Samples(#[from] crate::SamplesError),
     #[error("{}: line {line} is no JSON object with a text `{field}`; name the field with --field", path.display())]
     Line { path: PathBuf, line: usize, field: String },
     #[error("windows of {length} tokens are asked for, the model was made for {context}; ask for shorter ones")]

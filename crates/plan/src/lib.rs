@@ -16,6 +16,7 @@ mod plan;
 pub mod preset;
 mod recipe;
 mod resolve;
+mod training;
 mod transform;
 mod units;
 
@@ -30,5 +31,6 @@ pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
 pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
+pub use training::{DistillSpec, OptimizerSpec, TrainingSpec};
 pub use transform::Transform;
 pub use units::{Bpw, Bytes, UnitError};

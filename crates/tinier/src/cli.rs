@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use formats::images::Layout;
 use engine::data::{Method as DataMethod, Mix};
 use plan::{Bpw, Bytes, Container, Method, Preset, Transform};
 use std::path::PathBuf;
@@ -60,13 +61,13 @@ pub enum Command {
     Imatrix(ImatrixArgs),
     /// Repack a quantized model into another container without changing a number
     Convert(Convert),
-    /// Measure perplexity, divergence from another model, or latency
+    /// Measure perplexity, accuracy, divergence from another model, or latency
     Eval(Eval),
     /// Check an artifact: structure always, quality where its source is given
     Verify(Verify),
     /// Generate text
     Run(Run),
-    /// Train a decoder and its tokenizer from a recipe
+    /// Train a decoder and its tokenizer, or a network that names classes, from a recipe
     Train(Train),
     /// Turn a JSON report into an HTML page
     Report(ReportArgs),
@@ -167,6 +168,49 @@ fn transform(word: &str) -> Result<Transform, String> {
 fn method(word: &str) -> Result<Method, String> {
     let names = || Method::ALL.map(Method::name).join(", ");
     Method::ALL.into_iter().find(|m| m.name() == word).ok_or_else(|| format!("expected one of {}", names()))
+}
+
+/// Samples to run a network on, and how their numbers come into its range: `(x · scale − mean) / std`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Data {
+    /// Samples: CIFAR .bin, MNIST idx, .npy, .npz:PART, a folder of folders of images; more than one are joined
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Samples")]
+    pub data: Vec<PathBuf>,
+    /// Multiply stored numbers first [default: what the file says, else 1; for example: 1/255]
+    #[arg(long, value_name = "X", value_parser = ratio, help_heading = "Samples")]
+    pub scale: Option<f64>,
+    /// Then take this off, one number or one for each channel [for example: .485,.456,.406]
+    #[arg(long, value_name = "X,…", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Samples")]
+    pub mean: Vec<f64>,
+    /// Then divide by this, one number or one for each channel
+    #[arg(long, value_name = "X,…", value_delimiter = ',', help_heading = "Samples")]
+    pub std: Vec<f64>,
+    /// How samples are stored, where their shape leaves that open: nchw or nhwc
+    #[arg(long, value_parser = layout, help_heading = "Samples")]
+    pub layout: Option<Layout>,
+    /// Share of an image file's shorter side that is seen [default: 1]
+    #[arg(long, value_name = "SHARE", help_heading = "Samples")]
+    pub crop: Option<f64>,
+    /// Run at most so many samples
+    #[arg(long, value_name = "N", help_heading = "Samples")]
+    pub count: Option<usize>,
+}
+
+/// A number, or one over another.
+fn ratio(word: &str) -> Result<f64, String> {
+    let number = |word: &str| word.trim().parse::<f64>().map_err(|e| e.to_string());
+    match word.split_once('/') {
+        Some((over, under)) => Ok(number(over)? / number(under)?),
+        None => number(word),
+    }
+}
+
+fn layout(word: &str) -> Result<Layout, String> {
+    match word {
+        "nchw" => Ok(Layout::Nchw),
+        "nhwc" => Ok(Layout::Nhwc),
+        _ => Err("expected nchw or nhwc".into()),
+    }
 }
 
 /// Text to measure on, and how.
@@ -331,6 +375,8 @@ pub struct Eval {
     pub reference: Option<String>,
     #[command(flatten)]
     pub text: Text,
+    #[command(flatten)]
+    pub data: Data,
     /// Score each token with the longest context that windows this far apart give it, as is usual with transformers
     /// [default: windows without overlap, second halves scored, as llama-perplexity]
     #[arg(long, value_name = "N")]
@@ -386,11 +432,11 @@ pub struct Train {
     /// A training recipe in TOML
     #[arg(value_hint = ValueHint::FilePath)]
     pub recipe: PathBuf,
-    /// Where the recipe's texts are [default: beside the recipe]
+    /// Where the recipe's texts or samples are [default: beside the recipe]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data: Option<PathBuf>,
-    /// The folder that the model goes to; checkpoints stand beside it
-    #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// The folder, or the .onnx file, that the model goes to; checkpoints stand beside it
+    #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub output: PathBuf,
 }
 
