@@ -38,7 +38,7 @@ pub enum EngineError {
     #[error(transparent)]
     Lane(#[from] LaneError),
     #[error(transparent)]
-    Samples(#[from] crate::SamplesError),
+    Images(#[from] crate::ImagesError),
     #[error("{}: line {line} is no JSON object with a text `{field}`; name the field with --field", path.display())]
     Line { path: PathBuf, line: usize, field: String },
     #[error("windows of {length} tokens are asked for, the model was made for {context}; ask for shorter ones")]

@@ -2,7 +2,7 @@
 //! reference, how often both name the same. The first output counts, `[batch, classes]`, whether logits or probabilities.
 
 use crate::{EvalError, machine};
-use exec::{Executor, Intake, Options, Samples};
+use exec::{Examples, Executor, Intake, Options};
 use graph::{Graph, WeightStore};
 use plan::{Accuracy, Against, Estimate, SampleConditions, Share};
 
@@ -43,7 +43,7 @@ impl Classifier {
     }
 
     /// Scores of samples, a row for each.
-    pub fn scores(&mut self, samples: &dyn Samples, indices: &[usize]) -> Result<Vec<f32>, EvalError> {
+    pub fn scores(&mut self, samples: &dyn Examples, indices: &[usize]) -> Result<Vec<f32>, EvalError> {
         let mut scores = Vec::with_capacity(indices.len() * self.classes);
         for part in indices.chunks(self.intake.batch.unwrap_or(BATCH)) {
             let made = self.executor.run(vec![self.intake.batch(samples, part)?])?;
@@ -70,7 +70,7 @@ struct Outcome {
 pub fn accuracy(
     network: &mut Classifier,
     mut reference: Option<&mut Classifier>,
-    samples: &dyn Samples,
+    samples: &dyn Examples,
     most: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Accuracy, EvalError> {
@@ -104,7 +104,7 @@ pub fn accuracy(
     Ok(summary(&outcomes, labels.is_some(), reference.is_some(), conditions))
 }
 
-fn check_labels(samples: &dyn Samples, classes: usize) -> Result<(), EvalError> {
+fn check_labels(samples: &dyn Examples, classes: usize) -> Result<(), EvalError> {
     let beyond = |label: &u32| *label as usize >= classes;
     match samples.labels().and_then(|labels| Some((labels.iter().position(beyond)?, labels))) {
         Some((index, labels)) => Err(EvalError::Label { data: samples.name(), index, label: labels[index], classes }),

@@ -4,7 +4,7 @@
 //! zeros *after* preprocessing: the mean colour. Source: He et al. 2015, section 4.2.
 
 use crate::Rng;
-use exec::{SampleError, Samples};
+use exec::{Examples, SampleError};
 
 /// What is done to each image `[channels, height, width]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub struct Augment {
 
 /// Samples of one epoch.
 pub(crate) struct Augmented<'a> {
-    pub samples: &'a dyn Samples,
+    pub samples: &'a dyn Examples,
     pub augment: Augment,
     pub seed: u64,
     pub epoch: usize,
 }
 
-impl Samples for Augmented<'_> {
+impl Examples for Augmented<'_> {
     fn len(&self) -> usize {
         self.samples.len()
     }

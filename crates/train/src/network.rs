@@ -10,7 +10,7 @@ use crate::loss::{self, Target};
 use crate::optimizer::Rule;
 use crate::order::Order;
 use crate::{Schedule, StepReport};
-use exec::{BatchStatistics, Data, Executor, Intake, Options, Samples, Tape, Tensor, Values};
+use exec::{BatchStatistics, Data, Executor, Intake, Options, Examples, Tape, Tensor, Values};
 use graph::{Graph, Model, Op, Patch, ValueId, Weight, WeightStore};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -135,7 +135,7 @@ impl NetworkTrainer {
     pub fn new(
         model: (&Graph, &WeightStore),
         teacher: Option<(&Graph, &WeightStore)>,
-        samples: &dyn Samples,
+        samples: &dyn Examples,
         settings: NetworkSettings,
     ) -> Result<NetworkTrainer, TrainError> {
         let (graph, store) = model;
@@ -167,7 +167,7 @@ impl NetworkTrainer {
     }
 
     /// One step over the samples that its number stands for; also says which share of them the network had right.
-    pub fn step(&mut self, samples: &dyn Samples) -> Result<(StepReport, f64), TrainError> {
+    pub fn step(&mut self, samples: &dyn Examples) -> Result<(StepReport, f64), TrainError> {
         let (epoch, indices) = self.order.step(self.learner.step);
         let settings = &self.settings;
         let augmented = Augmented { samples, augment: settings.augment, seed: settings.seed, epoch };
@@ -300,7 +300,7 @@ fn float(data: &Data) -> Result<&Tensor, TrainError> {
     Ok(data.float().map(AsRef::as_ref).ok_or_else(missing)?)
 }
 
-fn check_labels(samples: &dyn Samples, classes: usize, teacher: bool) -> Result<(), TrainError> {
+fn check_labels(samples: &dyn Examples, classes: usize, teacher: bool) -> Result<(), TrainError> {
     let Some(labels) = samples.labels() else {
         return if teacher { Ok(()) } else { Err(TrainError::NoLabels(samples.name())) };
     };
@@ -336,7 +336,7 @@ fn changes(executor: &mut Executor, model: &Model) -> Result<Patch, TrainError> 
 /// evaluation's arithmetic. What pruning and folding moved is measured again; nothing else changes. Returns how many norms there are.
 ///
 /// Source: Izmailov et al. 2018, section 3.2 (`update_bn`).
-pub fn reestimate(model: &mut Model, samples: &dyn Samples, batch: usize, batches: usize) -> Result<usize, TrainError> {
+pub fn reestimate(model: &mut Model, samples: &dyn Examples, batch: usize, batches: usize) -> Result<usize, TrainError> {
     let Some(graph) = model.graph() else { return Ok(0) };
     let norms = graph.nodes().iter().filter(|n| matches!(n.op, Op::BatchNorm(_))).count();
     let intake = Intake::of(graph)?;

@@ -2,7 +2,7 @@
 
 use super::{TrainingError, TrainingEvent, checkpoint};
 use eval::Classifier;
-use exec::{Options, Samples};
+use exec::{Examples, Options};
 use graph::Model;
 use plan::{OptimizerSpec, Share, TrainingSpec};
 use std::path::Path;
@@ -16,9 +16,9 @@ pub struct Lesson<'a> {
     /// How.
     pub spec: &'a TrainingSpec,
     /// Learned from.
-    pub samples: &'a dyn Samples,
+    pub samples: &'a dyn Examples,
     /// Held out.
-    pub valid: Option<&'a dyn Samples>,
+    pub valid: Option<&'a dyn Examples>,
     /// The network whose answers are learned, too.
     pub teacher: Option<&'a Model>,
     /// The folder of its checkpoints; a run that finds one goes on from there.

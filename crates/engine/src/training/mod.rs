@@ -62,7 +62,7 @@ pub enum TrainingError {
     #[error("training: {0}")]
     Spec(String),
     #[error(transparent)]
-    Samples(#[from] crate::SamplesError),
+    Images(#[from] crate::ImagesError),
     #[error(transparent)]
     Network(#[from] train::TrainError),
     #[error(transparent)]

@@ -19,7 +19,7 @@
 
 use super::fit::{Lesson, fit};
 use super::{TrainingError, TrainingEvent, open_record};
-use crate::samples::{Images, PREPROCESS, preprocess_of};
+use crate::images::{Images, PREPROCESS, preprocess_of};
 use formats::atomic::WriteError;
 use formats::images::Preprocess;
 use graph::Model;
@@ -113,13 +113,13 @@ pub fn train_network(
     let lesson = Lesson {
         spec: &recipe.training,
         samples: &samples,
-        valid: valid.as_ref().map(|v| v as &dyn exec::Samples),
+        valid: valid.as_ref().map(|v| v as &dyn exec::Examples),
         teacher: teacher.as_ref().map(|t| &t.model),
         record: Some(&record),
     };
     let learned = fit(&mut model, &lesson, hear)?;
     export::onnx::write(&model, &network, output)?;
-    let (parameters, samples) = (model.parameters(), exec::Samples::len(&samples));
+    let (parameters, samples) = (model.parameters(), exec::Examples::len(&samples));
     Ok(TrainedNetwork { model: output.into(), parameters, samples, steps: learned.steps, accuracy: learned.accuracy })
 }
 

@@ -7,7 +7,7 @@ use ::plan::{Accuracy, Share};
 use anyhow::{Context, Result};
 use engine::{Images, Progress, Unit, preprocess_of};
 use eval::Classifier;
-use exec::{Options, Samples};
+use exec::{Examples, Options};
 use formats::images::Preprocess;
 use import::Imported;
 

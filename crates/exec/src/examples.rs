@@ -1,4 +1,5 @@
-//! What a network is fed with: samples, one by one, and the class of each where that is known.
+//! What a network learns from and is measured on: samples, one by one so that they can be shuffled and changed, and the class of
+//! each where that is known.
 
 use crate::{Data, Error, Tensor};
 use graph::{Dim, Graph, Kind};
@@ -8,7 +9,7 @@ use rayon::prelude::*;
 pub type SampleError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A set of samples, in the shape and range that a network takes.
-pub trait Samples: Sync {
+pub trait Examples: Sync {
     /// How many there are.
     fn len(&self) -> usize;
 
@@ -56,7 +57,7 @@ impl Intake {
     }
 
     /// Samples as one input, read on all threads; a network of a fixed batch gets the last sample again until it is full.
-    pub fn batch(&self, samples: &dyn Samples, indices: &[usize]) -> Result<Data, Error> {
+    pub fn batch(&self, samples: &dyn Examples, indices: &[usize]) -> Result<Data, Error> {
         let count = self.batch.unwrap_or(indices.len()).max(indices.len());
         let size: usize = self.shape.iter().product();
         let mut data = vec![0.0; count * size];
