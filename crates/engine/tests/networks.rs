@@ -55,7 +55,13 @@ fn prepare(folder: &Path, text: &str) -> NetworkRecipe {
 }
 
 /// Trains on so many threads; the run dies after step `dies`, if given.
-fn trained(recipe: &NetworkRecipe, folder: &Path, output: &Path, threads: usize, dies: Option<usize>) -> Option<TrainedNetwork> {
+fn trained(
+    recipe: &NetworkRecipe,
+    folder: &Path,
+    output: &Path,
+    threads: usize,
+    dies: Option<usize>,
+) -> Option<TrainedNetwork> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let mut steps = 0;
     let run = catch_unwind(AssertUnwindSafe(|| {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 pub type SampleError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A set of samples, in the shape and range that a network takes.
-pub trait Examples: Sync {
+pub trait Examples: std::fmt::Debug + Sync {
     /// How many there are.
     fn len(&self) -> usize;
 

@@ -93,8 +93,13 @@ fn every_form_gives_the_same_samples() {
         let mut archive = npyz::npz::NpzWriter::create(&path).unwrap();
         let labels = if name == "x_train" { "y_train" } else { "train_labels" };
         for (name, shape, numbers) in [(name, vec![2, 2, 2, 3], &by_planes), (labels, vec![2], &vec![3, 1])] {
-            let mut writer =
-                archive.array::<u8>(name, Default::default()).unwrap().default_dtype().shape(&shape).begin_nd().unwrap();
+            let mut writer = archive
+                .array::<u8>(name, Default::default())
+                .unwrap()
+                .default_dtype()
+                .shape(&shape)
+                .begin_nd()
+                .unwrap();
             writer.extend(numbers.iter().copied()).unwrap();
             writer.finish().unwrap();
         }
@@ -110,7 +115,8 @@ fn every_form_gives_the_same_samples() {
 #[test]
 fn mnist_and_cifar_have_their_labels() {
     let folder = Folder::new();
-    let images = folder.put("t10k-images-idx3-ubyte.gz", &gzip(&idx(&[2, 2, 3], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])));
+    let images =
+        folder.put("t10k-images-idx3-ubyte.gz", &gzip(&idx(&[2, 2, 3], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])));
     folder.put("t10k-labels-idx1-ubyte.gz", &gzip(&idx(&[2], &[7, 0])));
     let (samples, labels) = seen(&images, &[1, 2, 3], &Preprocess::default());
     assert_eq!((samples[1].as_slice(), &labels[..]), (&[7.0, 8.0, 9.0, 10.0, 11.0, 12.0][..], &[7, 0][..]));
@@ -171,7 +177,8 @@ fn what_does_not_fit_is_said() {
     assert!(why(Set::open(&folder.put("m_x_2x2_u8.bin", &[0; 4]))).contains("3 labels for 2"));
     assert!(why(Set::open(&folder.put("notes.txt", b""))).contains("no set of samples"));
     let set = || Set::open(&folder.put("k_x_2x4x5_f32.bin", &[0; 160])).unwrap();
-    let fit = |input: &[usize], preprocess: &Preprocess| set().fit(input, preprocess).map(|_| ()).unwrap_err().to_string();
+    let fit =
+        |input: &[usize], preprocess: &Preprocess| set().fit(input, preprocess).map(|_| ()).unwrap_err().to_string();
     assert!(fit(&[1, 5, 4], &Preprocess::default()).contains("[4, 5]"));
     assert!(fit(&[1, 4, 5], &Preprocess { std: vec![0.0], ..Preprocess::default() }).contains("std"));
     assert!(fit(&[1, 4, 5], &Preprocess { mean: vec![0.0; 3], ..Preprocess::default() }).contains("3 numbers"));

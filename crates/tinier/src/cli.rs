@@ -2,9 +2,9 @@
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use formats::images::Layout;
 use engine::data::{Method as DataMethod, Mix};
-use plan::{Bpw, Bytes, Container, Method, Preset, Transform};
+use formats::images::Layout;
+use plan::{Bpw, Budget, Bytes, Container, DistillSpec, Method, Preset, Step, TrainingSpec, Transform};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -81,7 +81,7 @@ pub enum Command {
 /// The model that a command works on.
 #[derive(Args, Clone, Debug)]
 pub struct Source {
-    /// Hugging Face folder, GGUF file, or a model id such as Qwen/Qwen3-0.6B [default: the model shipped with tinier]
+    /// Hugging Face folder, GGUF or ONNX file, or a model id such as Qwen/Qwen3-0.6B [default: the model shipped with tinier]
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: Option<String>,
 }
@@ -122,6 +122,32 @@ pub struct Goal {
     /// Split the artifact into files of at most this size
     #[arg(long, value_name = "SIZE")]
     pub split_size: Option<Bytes>,
+}
+
+/// Recovery as it is where only its length is given.
+fn recovery(epochs: usize) -> TrainingSpec {
+    let distill = Some(DistillSpec::default());
+    TrainingSpec { epochs, rate: 0.01, distill, statistics: 32, ..TrainingSpec::default() }
+}
+
+/// What is done to a network, in the order in which they stand here; a recipe's `[[step]]` gives another.
+#[derive(Args, Clone, Debug)]
+pub struct Steps {
+    /// Networks: take channels out until so much is left: 0.5 of the multiply-adds, or channels=0.5, parameters=0.3,
+    /// bytes=300kB, peak=256KiB
+    #[arg(long, value_name = "BUDGET", conflicts_with = "goal")]
+    pub prune: Option<Budget>,
+    /// Networks: let what is left learn again for so many epochs, from --data and from the network as it was
+    #[arg(long, value_name = "EPOCHS", conflicts_with = "goal")]
+    pub recover: Option<usize>,
+}
+
+impl Steps {
+    /// The steps that are asked for.
+    pub fn steps(&self) -> Vec<Step> {
+        let prune = self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget)));
+        prune.into_iter().chain(self.recover.map(|epochs| Step::Recover(recovery(epochs)))).collect()
+    }
 }
 
 fn container(word: &str) -> Result<Container, String> {
@@ -248,6 +274,8 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub goal: Goal,
     #[command(flatten)]
+    pub steps: Steps,
+    #[command(flatten)]
     pub learn: Learn,
     /// Write the plan as TOML, to be edited and run with `compress --plan`
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -267,9 +295,16 @@ pub struct Compress {
     #[command(flatten)]
     pub goal: Goal,
     #[command(flatten)]
+    pub steps: Steps,
+    #[command(flatten)]
     pub learn: Learn,
     #[command(flatten)]
     pub text: Text,
+    #[command(flatten)]
+    pub data: Data,
+    /// Networks: held-out samples that accuracy is measured on, before and after
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Samples")]
+    pub valid: Vec<PathBuf>,
     #[command(flatten)]
     pub gates: Gates,
     /// How much each input column matters, as `tinier imatrix` or llama-imatrix found: encodings keep what matters

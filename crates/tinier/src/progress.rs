@@ -69,6 +69,8 @@ impl Progress for Bar {
             Unit::Weights => "{pos}/{len} tensors",
             Unit::Tokens => "{pos}/{len} tokens  {per_sec}",
             Unit::Samples => "{pos}/{len} samples  {per_sec}",
+            Unit::Groups => "{pos} groups",
+            Unit::Steps => "{pos}/{len} steps  {msg}",
         };
         self.stage(stage, total, amounts);
     }
@@ -82,6 +84,10 @@ impl Progress for Bar {
                 stage.hidden = false;
             }
         });
+    }
+
+    fn say(&self, words: &str) {
+        self.message(words.to_owned());
     }
 
     fn end(&self) {

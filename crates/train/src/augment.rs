@@ -16,6 +16,7 @@ pub struct Augment {
 }
 
 /// Samples of one epoch.
+#[derive(Debug)]
 pub(crate) struct Augmented<'a> {
     pub samples: &'a dyn Examples,
     pub augment: Augment,

@@ -110,7 +110,8 @@ mod tests {
             assert!(loss > 0.0);
             check(&logits, &grad, |z| row(&mut z.to_vec(), label, teacher, target));
         }
-        let [student, teacher] = [3, 5].map(|k| (0..12).map(|i| ((i * k + 1) % 7) as f32 / 3.0 - 0.9).collect::<Vec<_>>());
+        let [student, teacher] =
+            [3, 5].map(|k| (0..12).map(|i| ((i * k + 1) % 7) as f32 / 3.0 - 0.9).collect::<Vec<_>>());
         let mut grad = vec![0.0; 12];
         let loss = attend(&student, &teacher, 6, 2.0, &mut grad);
         assert!(loss > 1e-3);
@@ -120,7 +121,8 @@ mod tests {
     #[test]
     fn a_student_that_equals_its_teacher_has_nothing_to_learn() {
         let mut logits = [0.5, -1.0, 2.0];
-        let loss = row(&mut logits, None, Some(&[0.5, -1.0, 2.0]), Target { smoothing: 0.0, distill: 1.0, temperature: 4.0 });
+        let loss =
+            row(&mut logits, None, Some(&[0.5, -1.0, 2.0]), Target { smoothing: 0.0, distill: 1.0, temperature: 4.0 });
         assert!(loss.abs() < 1e-12 && logits.iter().all(|g| g.abs() < 1e-6));
     }
 }

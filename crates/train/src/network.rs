@@ -10,7 +10,7 @@ use crate::loss::{self, Target};
 use crate::optimizer::Rule;
 use crate::order::Order;
 use crate::{Schedule, StepReport};
-use exec::{BatchStatistics, Data, Executor, Intake, Options, Examples, Tape, Tensor, Values};
+use exec::{BatchStatistics, Data, Examples, Executor, Intake, Options, Tape, Tensor, Values};
 use graph::{Graph, Model, Op, Patch, ValueId, Weight, WeightStore};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -56,7 +56,9 @@ pub enum TrainError {
     Label { index: usize, label: u32, classes: usize },
     #[error("no value is called `{0}`; features are named as in the file")]
     NoFeature(String),
-    #[error("value `{0}` is no image `[batch, channels, height, width]` of more than one point, so it has no attention map")]
+    #[error(
+        "value `{0}` is no image `[batch, channels, height, width]` of more than one point, so it has no attention map"
+    )]
     NoMap(String),
     #[error("the teacher gives {teacher} scores, the network {network}")]
     Teacher { teacher: usize, network: usize },
@@ -79,7 +81,8 @@ impl Cuts {
             _ => output,
         };
         let name = |id: ValueId| graph.values()[id.0].name.clone();
-        let lengths = |id: ValueId| graph.values()[id.0].shape.iter().skip(1).map(|d| d.fixed()).collect::<Option<Vec<_>>>();
+        let lengths =
+            |id: ValueId| graph.values()[id.0].shape.iter().skip(1).map(|d| d.fixed()).collect::<Option<Vec<_>>>();
         let classes = match lengths(logits).as_deref() {
             Some([classes, rest @ ..]) if rest.iter().all(|n| *n == 1) => *classes,
             _ => return Err(TrainError::NoClasses(name(logits))),
@@ -336,7 +339,12 @@ fn changes(executor: &mut Executor, model: &Model) -> Result<Patch, TrainError> 
 /// evaluation's arithmetic. What pruning and folding moved is measured again; nothing else changes. Returns how many norms there are.
 ///
 /// Source: Izmailov et al. 2018, section 3.2 (`update_bn`).
-pub fn reestimate(model: &mut Model, samples: &dyn Examples, batch: usize, batches: usize) -> Result<usize, TrainError> {
+pub fn reestimate(
+    model: &mut Model,
+    samples: &dyn Examples,
+    batch: usize,
+    batches: usize,
+) -> Result<usize, TrainError> {
     let Some(graph) = model.graph() else { return Ok(0) };
     let norms = graph.nodes().iter().filter(|n| matches!(n.op, Op::BatchNorm(_))).count();
     let intake = Intake::of(graph)?;

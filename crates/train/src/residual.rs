@@ -7,7 +7,9 @@
 
 use crate::Rng;
 use graph::ops::{Activation, Add, BatchNorm, Conv, Linear, Reduce, ReduceKind, Reshape, Span};
-use graph::{Body, Dim, Graph, GraphError, Kind, Model, Op, Place, Role, SourceError, ValueId, Weight, WeightId, WeightStore};
+use graph::{
+    Body, Dim, Graph, GraphError, Kind, Model, Op, Place, Role, SourceError, ValueId, Weight, WeightId, WeightStore,
+};
 use serde::{Deserialize, Serialize};
 
 /// What the network looks like.
@@ -44,7 +46,12 @@ impl Residual {
     pub fn build(&self, seed: u64) -> Result<Model, BuildError> {
         let [channels, height, width] = self.input;
         let widths = self.widths.iter().copied().min().unwrap_or(0);
-        let lengths = [("input", channels * height * width), ("classes", self.classes), ("widths", widths), ("blocks", self.blocks)];
+        let lengths = [
+            ("input", channels * height * width),
+            ("classes", self.classes),
+            ("widths", widths),
+            ("blocks", self.blocks),
+        ];
         if let Some((field, _)) = lengths.into_iter().find(|(_, n)| *n == 0) {
             return Err(BuildError::Zero(field));
         }
@@ -98,7 +105,12 @@ impl Builder {
     }
 
     /// A convolution and its norm.
-    fn conv(&mut self, name: &str, x: ValueId, [inputs, outputs, size, stride]: [usize; 4]) -> Result<ValueId, BuildError> {
+    fn conv(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        [inputs, outputs, size, stride]: [usize; 4],
+    ) -> Result<ValueId, BuildError> {
         let variance = 2.0 / (outputs * size * size) as f64;
         let weight = self.normal(&format!("{name}.weight"), &[outputs, inputs, size, size], variance)?;
         let window = vec![Span { size, stride, dilation: 1, pad: [size / 2; 2] }; 2];

@@ -52,7 +52,8 @@ pub fn fit(
     let parts = |model: &Model| model.graph().cloned().map(|graph| (graph, model.weights.clone()));
     let no_graph = || TrainingError::Model("the network has no graph that could be trained".into());
     let (graph, weights) = parts(model).ok_or_else(no_graph)?;
-    let teacher = lesson.teacher.filter(|_| spec.distill.is_some()).map(|t| parts(t).ok_or_else(no_graph)).transpose()?;
+    let teacher =
+        lesson.teacher.filter(|_| spec.distill.is_some()).map(|t| parts(t).ok_or_else(no_graph)).transpose()?;
     let teacher = teacher.as_ref().map(|(graph, weights)| (graph, weights));
     let steps = spec.epochs * (lesson.samples.len() / spec.batch);
     let mut trainer = NetworkTrainer::new((&graph, &weights), teacher, lesson.samples, settings(spec, steps))?;
@@ -83,7 +84,11 @@ pub fn fit(
     Ok(learned)
 }
 
-fn resume(trainer: &mut NetworkTrainer, weights: &graph::WeightStore, lesson: &Lesson<'_>) -> Result<(), TrainingError> {
+fn resume(
+    trainer: &mut NetworkTrainer,
+    weights: &graph::WeightStore,
+    lesson: &Lesson<'_>,
+) -> Result<(), TrainingError> {
     let Some(record) = lesson.record else { return Ok(()) };
     std::fs::create_dir_all(record).map_err(|e| TrainingError::io(record, e))?;
     let names: Vec<_> = weights.iter().map(|(_, w)| w.name.clone()).collect();

@@ -24,7 +24,11 @@ fn array(path: &Path) -> Result<Numbers, Problem> {
     let length = usize::try_from(file.metadata().map_err(Problem::Io)?.len()).unwrap_or(usize::MAX);
     let zipped = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
     let reader = BufReader::new(file);
-    if zipped { parse(GzDecoder::new(reader), length.saturating_mul(PACKED), length) } else { parse(reader, length, length) }
+    if zipped {
+        parse(GzDecoder::new(reader), length.saturating_mul(PACKED), length)
+    } else {
+        parse(reader, length, length)
+    }
 }
 
 /// Reads an array of at most so many bytes.

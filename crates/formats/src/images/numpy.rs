@@ -28,7 +28,9 @@ pub(super) fn open_archive(path: &Path, part: Option<&str>) -> Result<(Stored, O
     let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
     let has = |name: &String| names.contains(name);
     let candidates = PAIRS.iter().flat_map(|(x, y)| match part {
-        Some(part) => vec![(format!("{part}_{x}"), format!("{part}_{y}")), (format!("{x}_{part}"), format!("{y}_{part}"))],
+        Some(part) => {
+            vec![(format!("{part}_{x}"), format!("{part}_{y}")), (format!("{x}_{part}"), format!("{y}_{part}"))]
+        }
         None => vec![((*x).to_owned(), (*y).to_owned())],
     });
     let Some((samples, labels)) = candidates.into_iter().find(|(x, _)| has(x)) else {

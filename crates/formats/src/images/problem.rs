@@ -25,9 +25,13 @@ pub enum Problem {
     Size { shape: Vec<usize>, element: Element, got: usize },
     #[error("ends after {got} of {expected} bytes; download it again")]
     Truncated { expected: usize, got: usize },
-    #[error("{bytes} bytes are no multiple of a CIFAR record, 3073 or 3074 bytes; the file is damaged or something else")]
+    #[error(
+        "{bytes} bytes are no multiple of a CIFAR record, 3073 or 3074 bytes; the file is damaged or something else"
+    )]
     Records { bytes: usize },
-    #[error("sample {index} has the label {label}, which is no class of such a set; the file is damaged or something else")]
+    #[error(
+        "sample {index} has the label {label}, which is no class of such a set; the file is damaged or something else"
+    )]
     Label { index: usize, label: f64 },
     #[error("has {labels} labels for {samples} samples")]
     Counts { samples: usize, labels: usize },

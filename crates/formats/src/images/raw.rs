@@ -22,9 +22,8 @@ pub(super) fn open(path: &Path) -> Result<(Stored, Option<Vec<u32>>), Problem> {
     let samples = Numbers::new(element, shape, bytes(path)?)?;
     let beside = names(path.parent().unwrap_or(Path::new(".")))?;
     let labels = beside.iter().find_map(|file| Some((file, described(file, "_y_").filter(|(name, ..)| *name == set)?)));
-    let labels = labels.map(|(file, (_, shape, element))| {
-        Numbers::new(element, shape, bytes(&path.with_file_name(file))?)?.labels()
-    });
+    let labels = labels
+        .map(|(file, (_, shape, element))| Numbers::new(element, shape, bytes(&path.with_file_name(file))?)?.labels());
     Ok((Stored::Numbers(samples), labels.transpose()?))
 }
 

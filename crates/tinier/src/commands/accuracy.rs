@@ -1,8 +1,8 @@
 //! `tinier eval` of networks that name classes.
 
 use crate::cli::{Common, Data, Eval};
+use crate::output;
 use crate::progress::Bar;
-use crate::{output, source};
 use ::plan::{Accuracy, Share};
 use anyhow::{Context, Result};
 use engine::{Images, Progress, Unit, preprocess_of};

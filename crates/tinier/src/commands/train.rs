@@ -57,7 +57,8 @@ impl Shown {
                 self.say(&format!("step {step}: held-out loss {loss:.4}, perplexity {:.2}", loss.exp()));
             }
             TrainingEvent::Learned { report, right, steps } => {
-                let message = format!("loss {:.3}, {:.0} % right, rate {:.1e}", report.loss, 100.0 * right, report.rate);
+                let message =
+                    format!("loss {:.3}, {:.0} % right, rate {:.1e}", report.loss, 100.0 * right, report.rate);
                 self.step(report.step, steps, message);
             }
             TrainingEvent::Measured(step, share) => self.say(&format!("step {step}: held-out accuracy {share}")),
