@@ -14,6 +14,11 @@ impl Graph {
         self.nodes().iter().enumerate().filter(move |(_, n)| n.inputs.contains(&value)).map(|(i, _)| i)
     }
 
+    /// The node that makes a value, by position; inputs of the graph have none.
+    pub fn maker(&self, value: ValueId) -> Option<usize> {
+        self.nodes().iter().position(|n| n.outputs.contains(&value))
+    }
+
     /// Gives a node another op; [`Graph::refresh`] then follows the shapes.
     pub fn set_op(&mut self, node: &str, op: Op) -> Result<(), GraphError> {
         let at = self.need(node)?;
