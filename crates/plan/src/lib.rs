@@ -6,6 +6,7 @@
 //! reports hold it. No I/O.
 
 mod cost;
+mod fusion;
 mod journal;
 mod measure;
 mod method;
@@ -19,6 +20,7 @@ mod transform;
 mod units;
 
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
+pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};

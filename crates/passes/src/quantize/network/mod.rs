@@ -19,12 +19,14 @@
 //! **Paper.** Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR
 //! 2018 (arXiv 1712.05877); Nagel et al.: A White Paper on Neural Network Quantization (arXiv 2106.08295).
 
+mod fusion;
 pub mod grids;
 pub mod kernels;
 mod place;
 mod rewrite;
 mod weights;
 
+pub use fusion::fusion;
 pub use place::{Placement, place};
 pub use rewrite::rewrite;
 
@@ -50,7 +52,7 @@ pub struct Options {
 impl Default for Options {
     /// 8 bits for all; values unsigned, which is what x86 multiplies signed weights by.
     fn default() -> Options {
-        Options { weights: Levels::I8, values: Levels::U8, calibrator: Calibrator::default(), keep: Vec::new() }
+        Options { weights: Levels::I8, values: Levels::U8, calibrator: Calibrator::Mse, keep: Vec::new() }
     }
 }
 
