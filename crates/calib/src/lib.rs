@@ -5,7 +5,9 @@ pub mod data;
 mod inputs;
 mod lane;
 pub mod ranges;
+mod samples;
 
 pub use columns::columns;
 pub use inputs::{Depth, Inputs};
 pub use lane::{Lane, LaneError, windows_together};
+pub use samples::{Batch, Samples};

@@ -58,6 +58,9 @@ pub fn compress(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome, EngineError> {
+    if let Some(network) = &imported.network {
+        return crate::network::compress(imported, network, plan, out, options, progress);
+    }
     pool(options)?.install(|| Run::new(imported, plan, out, options, progress)?.finish())
 }
 
@@ -121,6 +124,7 @@ impl<'a> Run<'a> {
             notes: self.notes,
             stages: self.stages,
             proof,
+            network: None,
         };
         if !violations.is_empty() {
             let rejected = self.staging.reject()?;

@@ -85,6 +85,12 @@ pub enum EngineError {
     Contract { artifact: PathBuf, source: ContractError },
     #[error("{}: cannot be opened again: {source}; it was not kept", artifact.display())]
     Reopen { artifact: PathBuf, source: ImportError },
+    #[error("{}: run again from the file it is {apart:.1e} apart from the network that was written; it was not kept", artifact.display())]
+    Unproven { artifact: PathBuf, apart: f64 },
+    #[error("the data cannot be read")]
+    Samples { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Run(#[from] exec::Error),
     #[error("the artifact misses its bounds: {}; it was kept as `{}`", list(violations), rejected.display())]
     Gates { rejected: PathBuf, violations: Vec<Violation>, journal: Box<Journal> },
     #[error(

@@ -14,6 +14,7 @@ mod convert;
 mod error;
 mod importance;
 mod loader;
+mod network;
 mod progress;
 mod proof;
 mod provenance;
@@ -27,7 +28,7 @@ mod texts;
 pub mod training;
 mod verify;
 
-pub use calib::data;
+pub use calib::{Batch, Samples, data};
 pub use calibrate::calibrate;
 pub use calibration::Calibration;
 pub use choosing::Texts;
@@ -64,6 +65,8 @@ pub struct Options<'a> {
     pub calibration: Option<&'a Calibration>,
     /// How much each input column matters, for the searches of encodings.
     pub imatrix: Option<&'a Imatrix>,
+    /// What steps of networks run them on.
+    pub data: Option<&'a dyn Samples>,
     /// What matrix products of the proof are computed in.
     pub compute: Compute,
 }

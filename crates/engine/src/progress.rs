@@ -9,6 +9,8 @@ pub enum Unit {
     Weights,
     /// Tokens of text.
     Tokens,
+    /// Prune groups.
+    Groups,
 }
 
 /// Hears of a run's progress, from any thread.

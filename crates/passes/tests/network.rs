@@ -1,11 +1,14 @@
 //! Networks on grids: what runs on codes, what shares a grid, and how far outputs move.
 
 use calib::ranges::Calibrator;
-use exec::{Data, Executor, Tensor};
+use calib::{Batch, Samples};
+use exec::{Executor, Tensor};
 use graph::ops::*;
 use graph::{Body, Dim, Graph, Kind, Levels, Model, Op, Place, Role, ValueId, Weight, WeightId, WeightStore};
 use passes::quantize::network::{Options, QuantizeError, Quantized, fusion, quantize};
 use plan::Runs;
+use std::error::Error;
+use std::ops::Range;
 
 struct Net {
     graph: Graph,
@@ -77,19 +80,43 @@ fn network() -> Model {
     Model { body: Body::Network { graph: net.graph }, weights: net.weights }
 }
 
-fn samples() -> Vec<Vec<Data>> {
-    let batch = |n: usize| {
-        let numbers = testkit::values(&format!("x{n}"), 4 * 3 * 64, 1.0 / 64.0);
-        vec![Tensor::new(vec![4, 3, 8, 8], numbers).expect("fits").into()]
-    };
-    (0..6).map(batch).collect()
+/// Images in memory: `[samples, 3, side, side]`.
+#[derive(Debug)]
+struct Images(Tensor);
+
+impl Images {
+    fn new(count: usize, channels: usize) -> Images {
+        let numbers = testkit::values("x", count * channels * 64, 1.0 / 64.0);
+        Images(Tensor::new(vec![count, channels, 8, 8], numbers).expect("fits"))
+    }
 }
 
-fn run(model: &Model, samples: &[Vec<Data>]) -> Vec<f32> {
-    let mut executor =
-        Executor::new(model.graph().expect("is there"), &model.weights, exec::Options::default()).expect("runs");
-    let outputs = samples.iter().map(|x| executor.run(x.clone()).expect("runs").remove(0));
-    outputs.flat_map(|y| y.float().expect("numbers").data().to_vec()).collect()
+impl Samples for Images {
+    fn name(&self) -> &str {
+        "images"
+    }
+
+    fn len(&self) -> usize {
+        self.0.shape()[0]
+    }
+
+    fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
+        let (each, mut shape) = (self.0.data().len() / self.len(), self.0.shape().to_vec());
+        shape[0] = range.len();
+        let numbers = self.0.data()[range.start * each..range.end * each].to_vec();
+        Ok(Batch { inputs: vec![Tensor::new(shape, numbers)?.into()], labels: vec![] })
+    }
+}
+
+fn samples() -> Images {
+    Images::new(40, 3)
+}
+
+fn run(model: &Model, samples: &Images) -> Vec<f32> {
+    let graph = model.graph().expect("is there");
+    let mut executor = Executor::new(graph, &model.weights, exec::Options::default()).expect("runs");
+    let outputs = executor.run(vec![samples.0.clone().into()]).expect("runs");
+    outputs[0].float().expect("numbers").data().to_vec()
 }
 
 fn runs_of<'a>(fusion: &'a plan::Fusion, node: &str) -> &'a Runs {
@@ -157,10 +184,8 @@ fn what_is_kept_stays_in_float() {
 #[test]
 fn what_cannot_be_quantized_says_why() {
     let model = network();
-    let nothing: Vec<Vec<Data>> = vec![];
-    assert!(matches!(quantize(&model, &nothing, &Options::default()), Err(QuantizeError::Observe(_))));
-    let wrong: Vec<Vec<Data>> = vec![vec![Tensor::new(vec![1, 2, 8, 8], vec![0.0; 128]).expect("fits").into()]];
-    assert!(quantize(&model, &wrong, &Options::default()).is_err());
+    assert!(matches!(quantize(&model, &Images::new(0, 3), &Options::default()), Err(QuantizeError::Observe(_))));
+    assert!(quantize(&model, &Images::new(1, 2), &Options::default()).is_err());
     let made = quantize(&model, &samples(), &Options::default()).expect("quantizes").model;
     assert!(matches!(quantize(&made, &samples(), &Options::default()), Err(QuantizeError::Already { .. })));
     let mut broken = model.clone();

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use engine::data::{Method as DataMethod, Mix};
-use plan::{Bpw, Bytes, Container, Method, Preset, Transform};
+use plan::{Bpw, Budget, Bytes, Container, Method, Preset, Step, Transform};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -80,7 +80,7 @@ pub enum Command {
 /// The model that a command works on.
 #[derive(Args, Clone, Debug)]
 pub struct Source {
-    /// Hugging Face folder, GGUF file, or a model id such as Qwen/Qwen3-0.6B [default: the model shipped with tinier]
+    /// Hugging Face folder, GGUF or ONNX file, or a model id such as Qwen/Qwen3-0.6B [default: the model shipped with tinier]
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: Option<String>,
 }
@@ -121,6 +121,22 @@ pub struct Goal {
     /// Split the artifact into files of at most this size
     #[arg(long, value_name = "SIZE")]
     pub split_size: Option<Bytes>,
+}
+
+/// What is done to a network, in the order in which they stand here; a recipe's `[[step]]` gives another.
+#[derive(Args, Clone, Debug)]
+pub struct Steps {
+    /// Networks: take channels out until so much is left: 0.5 of the multiply-adds, or channels=0.5, parameters=0.3,
+    /// bytes=300kB, peak=256KiB
+    #[arg(long, value_name = "BUDGET", conflicts_with = "goal")]
+    pub prune: Option<Budget>,
+}
+
+impl Steps {
+    /// The steps that are asked for.
+    pub fn steps(&self) -> Vec<Step> {
+        self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget))).into_iter().collect()
+    }
 }
 
 fn container(word: &str) -> Result<Container, String> {
@@ -204,6 +220,8 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub goal: Goal,
     #[command(flatten)]
+    pub steps: Steps,
+    #[command(flatten)]
     pub learn: Learn,
     /// Write the plan as TOML, to be edited and run with `compress --plan`
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -222,6 +240,8 @@ pub struct Compress {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub goal: Goal,
+    #[command(flatten)]
+    pub steps: Steps,
     #[command(flatten)]
     pub learn: Learn,
     #[command(flatten)]

@@ -68,6 +68,7 @@ impl Progress for Bar {
             Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}",
             Unit::Weights => "{pos}/{len} tensors",
             Unit::Tokens => "{pos}/{len} tokens  {per_sec}",
+            Unit::Groups => "{pos} groups",
         };
         self.stage(stage, total, amounts);
     }

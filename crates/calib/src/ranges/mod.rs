@@ -17,7 +17,7 @@ mod observe;
 mod squared;
 
 pub use histogram::{HALF, Histogram};
-pub use observe::{ObserveError, Samples, observe};
+pub use observe::{ObserveError, batches, observe};
 
 /// How fast a moving average forgets: the weight of a new batch.
 const NEW: f64 = 0.1;

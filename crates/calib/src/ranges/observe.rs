@@ -1,31 +1,12 @@
 //! Running a network over samples while watching its values.
 
 use super::Seen;
+use crate::Samples;
 use exec::{Data, Executor, Options, Tap, Values};
-use graph::{Graph, Kind, ValueId, WeightStore};
+use graph::{Dim, Graph, Kind, ValueId, WeightStore};
 use std::collections::BTreeMap;
-
-/// Samples to run a network on, in batches that can be read again.
-pub trait Samples: Sync {
-    /// How many batches there are.
-    fn batches(&self) -> usize;
-
-    /// A batch: what goes into the network's inputs, in order.
-    ///
-    /// # Errors
-    /// In words, what could not be read.
-    fn batch(&self, n: usize) -> Result<Vec<Data>, String>;
-}
-
-impl Samples for Vec<Vec<Data>> {
-    fn batches(&self) -> usize {
-        self.len()
-    }
-
-    fn batch(&self, n: usize) -> Result<Vec<Data>, String> {
-        self.get(n).cloned().ok_or_else(|| format!("there is no batch {n}"))
-    }
-}
+use std::error::Error;
+use std::ops::Range;
 
 /// Why a network could not be watched.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +15,7 @@ pub enum ObserveError {
     #[error(transparent)]
     Run(#[from] exec::Error),
     #[error("calibration samples: {0}")]
-    Samples(String),
+    Samples(Box<dyn Error + Send + Sync>),
     #[error(
         "value `{value}` is not finite on the calibration samples; look at the samples' scaling, or at the network"
     )]
@@ -52,19 +33,35 @@ pub fn observe(
     weights: &WeightStore,
     samples: &dyn Samples,
 ) -> Result<BTreeMap<ValueId, Seen>, ObserveError> {
-    if samples.batches() == 0 {
-        return Err(ObserveError::Empty);
-    }
     let mut executor = Executor::new(graph, weights, Options::default())?;
     let mut seen: BTreeMap<ValueId, Seen> = BTreeMap::new();
-    for n in 0..samples.batches() {
-        let inputs = samples.batch(n).map_err(ObserveError::Samples)?;
+    for range in batches(graph, samples)? {
+        let inputs = samples.batch(range).map_err(ObserveError::Samples)?.inputs;
         watch(graph, &mut executor, inputs, &mut |value, numbers| seen.entry(value).or_default().see(numbers))?;
     }
     let broken = seen.iter().find(|(_, seen)| !seen.histogram().is_finite());
     match broken {
         Some((value, _)) => Err(ObserveError::NotFinite { value: graph.values()[value.0].name.clone() }),
         None => Ok(seen),
+    }
+}
+
+/// Samples that run together, where the network lets that be chosen.
+const TOGETHER: usize = 32;
+
+/// The batches that samples make for a network: all of one size where it takes no other, so that the last ones may be left out.
+///
+/// # Errors
+/// Where there is not one batch.
+pub fn batches(graph: &Graph, samples: &dyn Samples) -> Result<Vec<Range<usize>>, ObserveError> {
+    let first = graph.inputs().first().and_then(|v| graph.values()[v.0].shape.first());
+    let (size, count) = match first {
+        Some(Dim::Fixed(n)) => ((*n).max(1), samples.len() / (*n).max(1)),
+        _ => (TOGETHER, samples.len().div_ceil(TOGETHER)),
+    };
+    match count {
+        0 => Err(ObserveError::Empty),
+        count => Ok((0..count).map(|n| n * size..((n + 1) * size).min(samples.len())).collect()),
     }
 }
 

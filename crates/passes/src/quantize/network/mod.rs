@@ -31,7 +31,8 @@ pub use place::{Placement, place};
 pub use rewrite::rewrite;
 
 use crate::transform::fold::fold;
-use calib::ranges::{Calibrator, ObserveError, Samples, Seen, observe};
+use calib::Samples;
+use calib::ranges::{Calibrator, ObserveError, Seen, observe};
 use graph::ops::FakeQuant;
 use graph::{Graph, GraphError, Grid, Levels, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
 use std::collections::BTreeMap;

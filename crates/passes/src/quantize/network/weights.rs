@@ -3,6 +3,7 @@
 use super::{Options, QuantizeError, finite, grid_of, grids};
 use graph::ops::{Constant, Conv, Linear};
 use graph::{Graph, Grid, Model, Node, Op, Patch, Weight, WeightId};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that multiplies a value on a grid by a weight.
@@ -52,18 +53,24 @@ fn weight_grids(
 ) -> Result<BTreeMap<WeightId, Grid>, QuantizeError> {
     let mut found: BTreeMap<WeightId, Grid> = BTreeMap::new();
     for product in products {
-        if !found.contains_key(&product.weight) {
-            let numbers = finite(model, product.weight)?;
-            let rows = model.weights.get(product.weight).shape.first().copied().unwrap_or(1).max(1);
-            let size = |row: &[f32]| row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-            let sizes: Vec<f32> = numbers.chunks((numbers.len() / rows).max(1)).map(size).collect();
-            found.insert(product.weight, grids::symmetric(&sizes, options.weights, 0));
-        }
-        if let (Some(grid), Some(bias)) = (found.get_mut(&product.weight), product.bias) {
+        let grid = match found.entry(product.weight) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(channelwise(model, product.weight, options)?),
+        };
+        if let Some(bias) = product.bias {
             grids::make_room(grid, &finite(model, bias)?, product.input);
         }
     }
     Ok(found)
+}
+
+/// The grid of a weight by the largest number of each output channel.
+fn channelwise(model: &Model, id: WeightId, options: &Options) -> Result<Grid, QuantizeError> {
+    let numbers = finite(model, id)?;
+    let rows = model.weights.get(id).shape.first().copied().unwrap_or(1).max(1);
+    let size = |row: &[f32]| row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    let sizes: Vec<f32> = numbers.chunks((numbers.len() / rows).max(1)).map(size).collect();
+    Ok(grids::symmetric(&sizes, options.weights, 0))
 }
 
 /// Rounds a weight onto a grid.
@@ -91,14 +98,14 @@ fn bias(
     grids::round(&grid, &old.shape, &mut numbers);
     let name = super::rewrite::unused(model, &format!("{}_bias", product.node.name));
     let copy = Weight::from_f32(&name, old.place, old.shape.clone(), &numbers)?;
-    let bias = Some(patch.add(model, copy));
+    let copied = patch.add(model, copy);
+    let bias = Some(copied);
     let op: Op = match product.node.op.clone() {
         Op::Conv(op) => Conv { bias, ..op }.into(),
         Op::Linear(op) => Linear { bias, ..op }.into(),
         op => op,
     };
-    let added = bias.unwrap_or(id);
-    Ok(patch.set_op(&product.node.name, op).grid(added, grid))
+    Ok(patch.set_op(&product.node.name, op).grid(copied, grid))
 }
 
 /// Puts the constants that these nodes read on grids like those of values.

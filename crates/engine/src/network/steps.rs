@@ -1,0 +1,60 @@
+//! The steps of a recipe: each changes a network and says what it did. A new one is a function here and an arm of [`run`].
+
+use crate::{EngineError, Options, Progress, Unit};
+use calib::Samples;
+use graph::Model;
+use import::Imported;
+use plan::{Note, PruneSpec, Step};
+use std::path::Path;
+
+/// What a step works with beside its network and specification.
+pub(crate) struct Context<'a> {
+    /// The source, as it was before any step: what recovery learns from, what differences are measured against.
+    pub original: &'a Model,
+    /// What a step may run the network on.
+    pub data: Option<&'a dyn Samples>,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// Where the artifact will be; checkpoints stand beside it.
+    pub target: &'a Path,
+    /// Hears how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(
+        imported: &'a Imported,
+        options: &'a Options<'a>,
+        progress: &'a dyn Progress,
+        target: &'a Path,
+    ) -> Context<'a> {
+        Context { original: &imported.model, data: options.data, seed: options.seed, target, progress }
+    }
+}
+
+/// What a step says it did.
+#[derive(Default)]
+pub(crate) struct Done {
+    /// What a reader must know.
+    pub notes: Vec<Note>,
+    /// What it measured.
+    pub figures: Vec<(String, f64)>,
+}
+
+/// Does one step.
+pub(super) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Result<Done, EngineError> {
+    match step {
+        Step::Prune(spec) => prune(model, spec, context),
+    }
+}
+
+fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "prune", source: source.into() };
+    context.progress.begin("prune", 0, Unit::Groups);
+    let pruned = passes::prune::prune(model, spec, context.seed, &|done| context.progress.advance(done));
+    context.progress.end();
+    let pruned = pruned.map_err(failed)?;
+    let unsound = |source| EngineError::Unsound { pass: "prune", when: "after", source };
+    model.apply(pruned.patch).map_err(unsound)?;
+    Ok(Done { notes: pruned.notes, figures: pruned.figures })
+}

@@ -1,0 +1,34 @@
+//! Steps: what is done to a network, in the order in which it is asked for.
+//!
+//! ```toml
+//! [[step]]
+//! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
+//! ```
+
+use crate::PruneSpec;
+use serde::{Deserialize, Serialize};
+
+/// One thing that is done to a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Channels are taken out.
+    Prune(PruneSpec),
+}
+
+impl Step {
+    /// The name in recipes.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Step::Prune(_) => "prune",
+        }
+    }
+}
+
+/// The names of steps, in order: `prune-quantize`; `keep` where there are none.
+pub fn step_names(steps: &[Step]) -> String {
+    match steps {
+        [] => "keep".into(),
+        steps => steps.iter().map(Step::name).collect::<Vec<_>>().join("-"),
+    }
+}
