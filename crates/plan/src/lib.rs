@@ -5,9 +5,11 @@
 //! measured). What evaluation measures ([`Comparison`], [`Perplexity`], [`Latency`]) is here too, because journals and
 //! reports hold it. No I/O.
 
+mod accuracy;
 mod arena;
 mod cost;
 mod counters;
+mod fusion;
 mod journal;
 mod measure;
 mod method;
@@ -20,12 +22,15 @@ mod prune;
 mod recipe;
 mod resolve;
 mod step;
+mod training;
 mod transform;
 mod units;
 
+pub use accuracy::{Accuracy, Against, SampleConditions, Share};
 pub use arena::Arena;
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
 pub use counters::{Counters, macs};
+pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
@@ -38,5 +43,6 @@ pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, R
 pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
 pub use step::{Step, step_names};
+pub use training::{DistillSpec, OptimizerSpec, TrainingSpec};
 pub use transform::Transform;
 pub use units::{Bpw, Bytes, UnitError};

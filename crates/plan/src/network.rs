@@ -1,6 +1,6 @@
 //! What happened to a network: steps, layers, and how far its outputs moved.
 
-use crate::{Counters, Note};
+use crate::{Accuracy, Counters, Note};
 use serde::{Deserialize, Serialize};
 
 /// A network before, between and after the steps of a run.
@@ -16,6 +16,9 @@ pub struct NetworkEntry {
     pub layers: Vec<LayerEntry>,
     /// Source and artifact on the same inputs; `None` where an op is not understood, so that nothing runs.
     pub difference: Option<Difference>,
+    /// On what was held out, beside the source; `None` where nothing was.
+    #[serde(default)]
+    pub accuracy: Option<Accuracy>,
 }
 
 /// What a step did.

@@ -3,9 +3,12 @@
 //! ```toml
 //! [[step]]
 //! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
+//!
+//! [[step]]
+//! recover = { epochs = 3, rate = 0.01, flip = true, crop = 4, distill = { share = 0.7 } }
 //! ```
 
-use crate::PruneSpec;
+use crate::{PruneSpec, TrainingSpec};
 use serde::{Deserialize, Serialize};
 
 /// One thing that is done to a network.
@@ -14,6 +17,8 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// Channels are taken out.
     Prune(PruneSpec),
+    /// What is left learns again, from labelled samples and from the network as it was before any step.
+    Recover(TrainingSpec),
 }
 
 impl Step {
@@ -21,6 +26,7 @@ impl Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Step::Prune(_) => "prune",
+            Step::Recover(_) => "recover",
         }
     }
 }

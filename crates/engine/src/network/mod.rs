@@ -1,6 +1,7 @@
 //! Networks: an ONNX file in, the steps of a recipe in their order, an ONNX file out, reopened and measured.
 
 mod proof;
+mod recover;
 mod steps;
 
 use crate::compress::Outcome;
@@ -55,16 +56,20 @@ impl Run<'_> {
         let start = Instant::now();
         let artifact = self.staging.written()?;
         let source = proof::Source { imported: self.imported, model: &model };
-        let proof::Proven { after, layers, difference, tensors } = proof::prove(&source, &artifact, self.options)?;
+        let proof::Proven { after, layers, difference, accuracy, tensors } =
+            proof::prove(&source, &artifact, self.options)?;
         self.stage("check and measure", start);
         let mut notes: Vec<String> = self.imported.notes.clone();
         notes.extend(written.notes);
         if difference.is_none() {
             notes.push("it was not run: it holds operators that nobody here looks into".into());
         }
-        let network = NetworkEntry { before, after, steps, layers, difference };
+        let network = NetworkEntry { before, after, steps, layers, difference, accuracy };
         let journal = self.journal(network, tensors, notes, &artifact)?;
-        Ok(Outcome { journal, files: self.staging.commit()? })
+        let target = self.staging.target().to_owned();
+        let files = self.staging.commit()?;
+        recover::remove_records(&target)?;
+        Ok(Outcome { journal, files })
     }
 
     fn stage(&mut self, name: &str, start: Instant) {
