@@ -122,15 +122,17 @@ fn a_student_learns_from_its_teacher_alone() {
         let _ = fs::remove_dir_all(folder.path().join("none.onnx.training"));
         train_network(recipe, folder.path(), &output, &mut |_| {}).expect_err("refused").to_string()
     };
+    assert!(refused(&student).contains("`teacher` and"));
+    let distill = student.training.distill.take();
     assert!(refused(&student).contains("no labels"));
-    student.teacher = Some("teacher.onnx".into());
+    (student.teacher, student.training.distill) = (Some("teacher.onnx".into()), distill);
     if let Some(distill) = &mut student.training.distill {
         distill.features = vec!["scores".into()];
     }
     assert!(refused(&student).contains("attention map"));
     student.data.train = student.data.valid.clone();
     student.training.batch = 61;
-    student.training.distill = None;
+    (student.teacher, student.training.distill) = (None, None);
     assert!(refused(&student).contains("do not fill a batch"));
     if let Some(network) = &mut student.network {
         network.classes = 2;
