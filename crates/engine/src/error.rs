@@ -87,6 +87,8 @@ pub enum EngineError {
     Reopen { artifact: PathBuf, source: ImportError },
     #[error("{}: run again from the file it is {apart:.1e} apart from the network that was written; it was not kept", artifact.display())]
     Unproven { artifact: PathBuf, apart: f64 },
+    #[error("the step `{step}` learns from samples: give --data")]
+    NoData { step: &'static str },
     #[error("the data cannot be read")]
     Samples { source: Box<dyn std::error::Error + Send + Sync> },
     #[error(transparent)]

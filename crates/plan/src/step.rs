@@ -3,9 +3,12 @@
 //! ```toml
 //! [[step]]
 //! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
+//!
+//! [[step]]
+//! quantize = { ranges = "mse", correct = true }
 //! ```
 
-use crate::PruneSpec;
+use crate::{PruneSpec, QuantizeSpec};
 use serde::{Deserialize, Serialize};
 
 /// One thing that is done to a network.
@@ -14,6 +17,8 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// Channels are taken out.
     Prune(PruneSpec),
+    /// Values and weights become codes.
+    Quantize(QuantizeSpec),
 }
 
 impl Step {
@@ -21,6 +26,7 @@ impl Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Step::Prune(_) => "prune",
+            Step::Quantize(_) => "quantize",
         }
     }
 }

@@ -130,12 +130,17 @@ pub struct Steps {
     /// bytes=300kB, peak=256KiB
     #[arg(long, value_name = "BUDGET", conflicts_with = "goal")]
     pub prune: Option<Budget>,
+    /// Networks: put values and weights on grids of 8-bit integers, as onnxruntime's kernels take them; learns from --data
+    #[arg(long, conflicts_with = "goal")]
+    pub int8: bool,
 }
 
 impl Steps {
     /// The steps that are asked for.
     pub fn steps(&self) -> Vec<Step> {
-        self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget))).into_iter().collect()
+        let prune = self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget)));
+        let quantize = self.int8.then(|| Step::Quantize(plan::QuantizeSpec::default()));
+        prune.into_iter().chain(quantize).collect()
     }
 }
 

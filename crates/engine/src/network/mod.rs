@@ -10,7 +10,9 @@ use crate::{EngineError, Options, Progress, pool};
 use graph::{Model, Op};
 use import::Imported;
 use import::onnx::Network;
-use plan::{Check, Counters, Journal, NetworkEntry, Note, Plan, Proof, Provenance, Stage, StepEntry, TensorEntry, Versus};
+use plan::{
+    Check, Counters, Journal, NetworkEntry, Note, Plan, Proof, Provenance, Stage, StepEntry, TensorEntry, Versus,
+};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -53,14 +55,15 @@ impl Run<'_> {
         let start = Instant::now();
         let artifact = self.staging.written()?;
         let source = proof::Source { imported: self.imported, model: &model };
-        let proof::Proven { after, layers, difference, tensors } = proof::prove(&source, &artifact, self.options)?;
+        let proof::Proven { after, layers, difference, fusion, tensors } =
+            proof::prove(&source, &artifact, self.options)?;
         self.stage("check and measure", start);
         let mut notes: Vec<String> = self.imported.notes.clone();
         notes.extend(written.notes);
         if difference.is_none() {
             notes.push("it was not run: it holds operators that nobody here looks into".into());
         }
-        let network = NetworkEntry { before, after, steps, layers, difference };
+        let network = NetworkEntry { before, after, steps, layers, difference, fusion };
         let journal = self.journal(network, tensors, notes, &artifact)?;
         Ok(Outcome { journal, files: self.staging.commit()? })
     }
@@ -136,7 +139,8 @@ impl Run<'_> {
 /// What held of the reopened artifact.
 fn checks(network: &NetworkEntry) -> Vec<Check> {
     let check = |name: &str, over: String| Check { name: name.into(), over };
-    let mut checks = vec![check("reopened, its inputs and outputs as they were", format!("{} layers", network.layers.len()))];
+    let mut checks =
+        vec![check("reopened, its inputs and outputs as they were", format!("{} layers", network.layers.len()))];
     checks.extend(network.difference.as_ref().map(|d| {
         check("computes what the compressed network did", format!("{} samples, {:.1e} apart", d.samples, d.written))
     }));

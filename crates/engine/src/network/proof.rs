@@ -4,9 +4,9 @@
 use super::runs;
 use crate::{EngineError, Options};
 use exec::{Data, Executor, Tensor};
-use graph::{Graph, Model, Size};
+use graph::{Graph, Model, Op, Size};
 use import::Imported;
-use plan::{Counters, Difference, LayerEntry, OutputDifference, TensorEntry};
+use plan::{Counters, Difference, Fusion, LayerEntry, OutputDifference, TensorEntry};
 use std::path::Path;
 
 /// What an artifact was made of.
@@ -21,6 +21,7 @@ pub(super) struct Proven {
     pub after: Counters,
     pub layers: Vec<LayerEntry>,
     pub difference: Option<Difference>,
+    pub fusion: Option<Fusion>,
     pub tensors: Vec<TensorEntry>,
 }
 
@@ -41,7 +42,9 @@ pub(super) fn prove(source: &Source<'_>, path: &Path, options: &Options<'_>) -> 
         true => Some(difference(source, to, path, options)?),
         false => None,
     };
-    Ok(Proven { after: Counters::of(to)?, layers: layers(from, source.model), difference, tensors })
+    let rounded = to.graph().is_some_and(|g| g.nodes().iter().any(|n| matches!(n.op, Op::FakeQuant(_))));
+    let fusion = rounded.then(|| passes::quantize::network::fusion(to));
+    Ok(Proven { after: Counters::of(to)?, layers: layers(from, source.model), difference, fusion, tensors })
 }
 
 /// Every node of the source that multiplies by a weight, before and after.

@@ -97,7 +97,9 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
     match (&proof.quality, &journal.network) {
         (Some(quality), _) => rows.extend(lost(quality)),
         (None, Some(network)) => rows.extend(changed(network)),
-        (None, None) => rows.push(row("quality", "not measured: the architecture is unknown, or there was no text".into())),
+        (None, None) => {
+            rows.push(row("quality", "not measured: the architecture is unknown, or there was no text".into()))
+        }
     }
     rows.extend(proof.checks.iter().map(|check| row("checked", format!("{}, {}", check.name, check.over))));
     let measured = |v: &::plan::Versus, show: fn(f64) -> String| v.measured.map_or("not measured".into(), show);
