@@ -37,6 +37,8 @@ pub enum EngineError {
     Data(#[from] DataError),
     #[error(transparent)]
     Lane(#[from] LaneError),
+    #[error(transparent)]
+    Images(#[from] crate::ImagesError),
     #[error("{}: line {line} is no JSON object with a text `{field}`; name the field with --field", path.display())]
     Line { path: PathBuf, line: usize, field: String },
     #[error("windows of {length} tokens are asked for, the model was made for {context}; ask for shorter ones")]
@@ -87,8 +89,10 @@ pub enum EngineError {
     Reopen { artifact: PathBuf, source: ImportError },
     #[error("{}: run again from the file it is {apart:.1e} apart from the network that was written; it was not kept", artifact.display())]
     Unproven { artifact: PathBuf, apart: f64 },
-    #[error("the step `{step}` learns from samples: give --data")]
+    #[error("the step `{step}` learns from samples; give them with --data, or leave the step out")]
     NoData { step: &'static str },
+    #[error(transparent)]
+    Training(#[from] crate::training::TrainingError),
     #[error("the data cannot be read")]
     Samples { source: Box<dyn std::error::Error + Send + Sync> },
     #[error(transparent)]

@@ -12,6 +12,7 @@ mod compress;
 mod contract;
 mod convert;
 mod error;
+mod images;
 mod importance;
 mod loader;
 mod network;
@@ -36,6 +37,7 @@ pub use compress::{Outcome, compress, plan, revise};
 pub use contract::ContractError;
 pub use convert::{Converted, convert};
 pub use error::EngineError;
+pub use images::{Images, ImagesError, PREPROCESS, preprocess_of};
 pub use importance::{Importance, ImportanceError, gather_imatrix, importance};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;
@@ -45,7 +47,7 @@ pub use texts::{TextFile, read_texts};
 pub use verify::{Verification, verify};
 
 use ::plan::Bytes;
-use exec::Compute;
+use exec::{Compute, Examples};
 use formats::imatrix::Imatrix;
 
 /// How a run is carried out.
@@ -67,6 +69,10 @@ pub struct Options<'a> {
     pub imatrix: Option<&'a Imatrix>,
     /// What steps of networks run them on.
     pub data: Option<&'a dyn Samples>,
+    /// What networks learn from again.
+    pub examples: Option<&'a dyn Examples>,
+    /// What is held out: accuracy is measured on it.
+    pub valid: Option<&'a dyn Examples>,
     /// What matrix products of the proof are computed in.
     pub compute: Compute,
 }

@@ -17,6 +17,7 @@
 mod backward;
 mod cache;
 mod error;
+mod examples;
 mod executor;
 mod forward;
 mod generate;
@@ -31,6 +32,7 @@ mod weights;
 pub use backward::{Grads, Tape};
 pub use cache::KvCache;
 pub use error::Error;
+pub use examples::{Examples, Intake, SampleError};
 pub use executor::{Executor, ManyLogits, ManyTapper, Options};
 pub use forward::{BatchStatistics, Tap, Tapper};
 pub use generate::{Sampling, generate, sample};

@@ -5,6 +5,7 @@
 //! measured). What evaluation measures ([`Comparison`], [`Perplexity`], [`Latency`]) is here too, because journals and
 //! reports hold it. No I/O.
 
+mod accuracy;
 mod arena;
 mod cost;
 mod counters;
@@ -22,9 +23,11 @@ mod quantize;
 mod recipe;
 mod resolve;
 mod step;
+mod training;
 mod transform;
 mod units;
 
+pub use accuracy::{Accuracy, Against, SampleConditions, Share};
 pub use arena::Arena;
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
 pub use counters::{Counters, macs};
@@ -42,5 +45,6 @@ pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator};
 pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
 pub use step::{Step, step_names};
+pub use training::{DistillSpec, OptimizerSpec, TrainingSpec};
 pub use transform::Transform;
 pub use units::{Bpw, Bytes, UnitError};

@@ -5,10 +5,13 @@
 //! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
 //!
 //! [[step]]
+//! recover = { epochs = 3, rate = 0.01, flip = true, crop = 4, distill = { share = 0.7 } }
+//!
+//! [[step]]
 //! quantize = { ranges = "mse", correct = true }
 //! ```
 
-use crate::{PruneSpec, QuantizeSpec};
+use crate::{PruneSpec, QuantizeSpec, TrainingSpec};
 use serde::{Deserialize, Serialize};
 
 /// One thing that is done to a network.
@@ -17,6 +20,8 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// Channels are taken out.
     Prune(PruneSpec),
+    /// What is left learns again, from labelled samples and from the network as it was before any step.
+    Recover(TrainingSpec),
     /// Values and weights become codes.
     Quantize(QuantizeSpec),
 }
@@ -26,6 +31,7 @@ impl Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Step::Prune(_) => "prune",
+            Step::Recover(_) => "recover",
             Step::Quantize(_) => "quantize",
         }
     }

@@ -1,6 +1,7 @@
 //! Networks: an ONNX file in, the steps of a recipe in their order, an ONNX file out, reopened and measured.
 
 mod proof;
+mod recover;
 mod steps;
 
 use crate::compress::Outcome;
@@ -55,7 +56,7 @@ impl Run<'_> {
         let start = Instant::now();
         let artifact = self.staging.written()?;
         let source = proof::Source { imported: self.imported, model: &model };
-        let proof::Proven { after, layers, difference, fusion, tensors } =
+        let proof::Proven { after, layers, difference, accuracy, fusion, tensors } =
             proof::prove(&source, &artifact, self.options)?;
         self.stage("check and measure", start);
         let mut notes: Vec<String> = self.imported.notes.clone();
@@ -63,9 +64,12 @@ impl Run<'_> {
         if difference.is_none() {
             notes.push("it was not run: it holds operators that nobody here looks into".into());
         }
-        let network = NetworkEntry { before, after, steps, layers, difference, fusion };
+        let network = NetworkEntry { before, after, steps, layers, difference, accuracy, fusion };
         let journal = self.journal(network, tensors, notes, &artifact)?;
-        Ok(Outcome { journal, files: self.staging.commit()? })
+        let target = self.staging.target().to_owned();
+        let files = self.staging.commit()?;
+        recover::remove_records(&target)?;
+        Ok(Outcome { journal, files })
     }
 
     fn stage(&mut self, name: &str, start: Instant) {

@@ -3,10 +3,11 @@
 
 use super::runs;
 use crate::{EngineError, Options};
-use exec::{Data, Executor, Tensor};
+use eval::Classifier;
+use exec::{Data, Examples, Executor, Tensor};
 use graph::{Graph, Model, Op, Size};
 use import::Imported;
-use plan::{Counters, Difference, Fusion, LayerEntry, OutputDifference, TensorEntry};
+use plan::{Accuracy, Counters, Difference, Fusion, LayerEntry, OutputDifference, TensorEntry};
 use std::path::Path;
 
 /// What an artifact was made of.
@@ -21,6 +22,7 @@ pub(super) struct Proven {
     pub after: Counters,
     pub layers: Vec<LayerEntry>,
     pub difference: Option<Difference>,
+    pub accuracy: Option<Accuracy>,
     pub fusion: Option<Fusion>,
     pub tensors: Vec<TensorEntry>,
 }
@@ -42,9 +44,20 @@ pub(super) fn prove(source: &Source<'_>, path: &Path, options: &Options<'_>) -> 
         true => Some(difference(source, to, path, options)?),
         false => None,
     };
+    let accuracy = options.valid.map(|valid| accuracy(from, to, valid)).transpose()?;
     let rounded = to.graph().is_some_and(|g| g.nodes().iter().any(|n| matches!(n.op, Op::FakeQuant(_))));
     let fusion = rounded.then(|| passes::quantize::network::fusion(to));
-    Ok(Proven { after: Counters::of(to)?, layers: layers(from, source.model), difference, fusion, tensors })
+    Ok(Proven { after: Counters::of(to)?, layers: layers(from, source.model), difference, accuracy, fusion, tensors })
+}
+
+/// How often the artifact is right on what is held out, beside its source.
+fn accuracy(from: &Model, to: &Model, valid: &dyn Examples) -> Result<Accuracy, EngineError> {
+    let classifier = |model: &Model| {
+        let graph = model.graph().ok_or(exec::Error::NoEnds { inputs: 0, outputs: 0 })?;
+        Ok::<_, EngineError>(Classifier::new(graph, &model.weights, exec::Options::default())?)
+    };
+    let (mut original, mut artifact) = (classifier(from)?, classifier(to)?);
+    Ok(eval::accuracy(&mut artifact, Some(&mut original), valid, usize::MAX, &mut |_| {})?)
 }
 
 /// Every node of the source that multiplies by a weight, before and after.

@@ -1,7 +1,9 @@
 //! The steps of a recipe: each changes a network and says what it did. A new one is a function here and an arm of [`run`].
 
+use super::recover;
 use crate::{EngineError, Options, Progress, Unit};
 use calib::Samples;
+use exec::Examples;
 use graph::Model;
 use import::Imported;
 use passes::quantize::network::{self, QuantizeError};
@@ -14,6 +16,10 @@ pub(crate) struct Context<'a> {
     pub original: &'a Model,
     /// What a step may run the network on.
     pub data: Option<&'a dyn Samples>,
+    /// What a network learns from again.
+    pub examples: Option<&'a dyn Examples>,
+    /// What is held out.
+    pub valid: Option<&'a dyn Examples>,
     /// Seed of everything drawn.
     pub seed: u64,
     /// Where the artifact will be; checkpoints stand beside it.
@@ -29,7 +35,15 @@ impl<'a> Context<'a> {
         progress: &'a dyn Progress,
         target: &'a Path,
     ) -> Context<'a> {
-        Context { original: &imported.model, data: options.data, seed: options.seed, target, progress }
+        Context {
+            original: &imported.model,
+            data: options.data,
+            examples: options.examples,
+            valid: options.valid,
+            seed: options.seed,
+            target,
+            progress,
+        }
     }
 }
 
@@ -47,6 +61,7 @@ pub(super) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Resu
     match step {
         Step::Prune(spec) => prune(model, spec, context),
         Step::Quantize(spec) => quantize(model, spec, context),
+        Step::Recover(spec) => recover::recover(model, spec, context),
     }
 }
 

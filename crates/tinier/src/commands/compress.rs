@@ -1,12 +1,13 @@
 //! `tinier compress`: the main job, with its proof.
 
 use super::{Asked, options, proof_spec};
-use crate::cli::{Common, Compress};
+use crate::cli::{Common, Compress, Data};
 use crate::progress::Bar;
 use crate::{output, source};
 use ::plan::{Bytes, Comparison, Container, Journal, NetworkEntry, Plan};
 use anyhow::{Result, anyhow};
-use engine::{EngineError, Outcome};
+use engine::{EngineError, Outcome, Samples};
+use exec::Examples;
 use formats::atomic::{WriteError, write_file};
 use formats::imatrix::Imatrix;
 use report::Report;
@@ -22,8 +23,13 @@ pub fn run(args: Compress, common: &Common) -> Result<()> {
     *asked.proof() = proof;
     let calibration = source::calibration(asked.calibration(), &imported)?;
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
+    let data = super::accuracy::samples(&args.data, &imported)?;
+    let valid = super::accuracy::samples(&Data { data: args.valid, ..args.data }, &imported)?;
     let options = engine::Options {
         replace: args.force,
+        data: data.as_ref().map(|d| d as &dyn Samples),
+        examples: data.as_ref().map(|d| d as &dyn Examples),
+        valid: valid.as_ref().map(|d| d as &dyn Examples),
         calibration: calibration.as_ref(),
         imatrix: imatrix.as_ref(),
         ..options(common, text.as_ref())
@@ -130,6 +136,7 @@ fn changed(network: &NetworkEntry) -> Vec<Vec<String>> {
         let figures: Vec<_> = step.figures.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
         rows.push(row(&step.name, format!("{} in {}", figures.join(", "), seconds(step.seconds))));
     }
+    rows.extend(network.accuracy.iter().flat_map(super::accuracy::rows));
     if let Some(difference) = &network.difference {
         rows.extend(difference.outputs.iter().map(|o| {
             let words = format!("moved by {:.3} of its norm, {:.1} % same largest", o.relative, 100.0 * o.top1);

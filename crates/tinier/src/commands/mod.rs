@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod accuracy;
 pub mod calibrate_data;
 pub mod completions;
 pub mod compress;

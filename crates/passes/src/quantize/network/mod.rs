@@ -31,8 +31,8 @@ pub use place::{Placement, place};
 pub use rewrite::rewrite;
 
 use crate::transform::fold::fold;
-use calib::Samples;
 use calib::ranges::{self, ObserveError, Seen, observe};
+use calib::{First, Samples};
 use graph::ops::FakeQuant;
 use graph::{Graph, GraphError, Grid, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
 use plan::{Calibrator, QuantizeSpec};
@@ -71,6 +71,7 @@ pub enum QuantizeError {
 /// # Errors
 /// Where samples do not fit the network, something is not finite, or there is nothing to quantize.
 pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Result<Quantized, QuantizeError> {
+    let samples = &First { of: samples, count: spec.samples };
     let (mut model, notes) = prepare(model)?;
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let seen = observe(graph, &model.weights, samples)?;
