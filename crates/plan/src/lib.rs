@@ -36,7 +36,7 @@ pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, Tens
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
-pub use network::{Difference, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
+pub use network::{Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};

@@ -35,8 +35,26 @@ pub struct StepEntry {
     pub notes: Vec<Note>,
     /// What was measured, in order: a name and a value.
     pub figures: Vec<(String, f64)>,
+    /// Prune groups, where it took channels out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupEntry>,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// A prune group: channels among which was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupEntry {
+    /// The first weight that makes the channels.
+    pub name: String,
+    /// What it is made of; groups of one kind are alike.
+    pub kind: String,
+    /// Channels before.
+    pub before: usize,
+    /// Channels after.
+    pub after: usize,
+    /// How far the output moves when a quarter, a half and three quarters go, relative to its norm; empty where nobody asked.
+    pub moved: Vec<f64>,
 }
 
 /// A node that multiplies: before and after.

@@ -162,6 +162,8 @@ pub enum Criterion {
     BnScale,
     /// Distance from the other filters of the group.
     Fpgm,
+    /// First-order change of the loss on data.
+    Taylor,
 }
 
 /// How groups share the loss.
@@ -175,6 +177,8 @@ pub enum Allocation {
     Global,
     /// The least important ones among groups that are alike (Fang et al. 2024).
     Isomorphic,
+    /// What the output is least sensitive to, measured.
+    Sensitivity,
 }
 
 /// A specification as it is written.

@@ -90,8 +90,8 @@ impl Run<'_> {
             model.check().map_err(unsound("after"))?;
             let (after, seconds) = (Counters::of(&model)?, start.elapsed().as_secs_f64());
             self.stages.push(Stage { name: pass.into(), seconds });
-            let (notes, figures) = (done.notes, done.figures);
-            entries.push(StepEntry { name: pass.into(), after, notes, figures, seconds });
+            let (notes, figures, groups) = (done.notes, done.figures, done.groups);
+            entries.push(StepEntry { name: pass.into(), after, notes, figures, groups, seconds });
         }
         Ok((model, entries))
     }

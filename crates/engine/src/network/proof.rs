@@ -40,9 +40,10 @@ pub(super) fn prove(source: &Source<'_>, path: &Path, options: &Options<'_>) -> 
         Ok(TensorEntry { name: w.name.clone(), encoding: w.encoding, bytes: w.bytes()? as u64, relative_error: 0.0 })
     };
     let tensors = to.weights.iter().map(tensor).collect::<Result<_, graph::SourceError>>()?;
-    let difference = match runs(from) && runs(to) {
-        true => Some(difference(source, to, path, options)?),
-        false => None,
+    let difference = match (runs(from), runs(to)) {
+        (true, true) => Some(difference(source, to, path, options)?),
+        (false, _) => None,
+        (true, false) => return Err(EngineError::Unproven { artifact: path.into(), apart: f64::INFINITY }),
     };
     let accuracy = options.valid.map(|valid| accuracy(from, to, valid)).transpose()?;
     let rounded = to.graph().is_some_and(|g| g.nodes().iter().any(|n| matches!(n.op, Op::FakeQuant(_))));

@@ -40,7 +40,7 @@ pub(super) fn recover(model: &mut Model, spec: &TrainingSpec, context: &Context<
     figures.extend(first.map(|_| ("last loss".to_owned(), learned.loss)));
     figures.extend(learned.accuracy.map(|share| ("accuracy".to_owned(), share.value())));
     let what = format!("recovered on {} samples of {}, seed {}", samples.len(), samples.name(), spec.seed);
-    Ok(Done { notes: vec![Note { weight: None, what }], figures })
+    Ok(Done { notes: vec![Note { weight: None, what }], figures, ..Done::default() })
 }
 
 /// The folder of this recovery's checkpoints: another network or another specification has another.

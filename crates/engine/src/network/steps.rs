@@ -7,7 +7,7 @@ use exec::Examples;
 use graph::Model;
 use import::Imported;
 use passes::quantize::network::{self, QuantizeError};
-use plan::{Note, PruneSpec, QuantizeSpec, Step};
+use plan::{GroupEntry, Note, PruneSpec, QuantizeSpec, Step};
 use std::path::Path;
 
 /// What a step works with beside its network and specification.
@@ -54,6 +54,8 @@ pub(crate) struct Done {
     pub notes: Vec<Note>,
     /// What it measured.
     pub figures: Vec<(String, f64)>,
+    /// Prune groups, where it took channels out.
+    pub groups: Vec<GroupEntry>,
 }
 
 /// Does one step.
@@ -68,12 +70,14 @@ pub(super) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Resu
 fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
     let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "prune", source: source.into() };
     context.progress.begin("prune", 0, Unit::Groups);
-    let pruned = passes::prune::prune(model, spec, context.seed, &|done| context.progress.advance(done));
+    let advance = |done| context.progress.advance(done);
+    let with = passes::prune::Context { data: context.data, seed: context.seed, advance: &advance };
+    let pruned = passes::prune::prune(model, spec, &with);
     context.progress.end();
     let pruned = pruned.map_err(failed)?;
     let unsound = |source| EngineError::Unsound { pass: "prune", when: "after", source };
-    model.apply(pruned.patch).map_err(unsound)?;
-    Ok(Done { notes: pruned.notes, figures: pruned.figures })
+    pruned.patches.into_iter().try_for_each(|patch| model.apply(patch).map_err(unsound))?;
+    Ok(Done { notes: pruned.notes, figures: pruned.figures, groups: pruned.groups })
 }
 
 fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
@@ -89,5 +93,5 @@ fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Re
         ("in float".into(), fusion.in_float().count() as f64),
         ("conversions between".into(), fusion.inside().count() as f64),
     ];
-    Ok(Done { notes: made.notes.into_iter().chain(float).map(note).collect(), figures })
+    Ok(Done { notes: made.notes.into_iter().chain(float).map(note).collect(), figures, ..Done::default() })
 }

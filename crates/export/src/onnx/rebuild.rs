@@ -129,7 +129,19 @@ impl<'a> Rebuild<'a> {
     }
 
     fn same_op(&self, node: &Node) -> bool {
-        self.old.get(node.name.as_str()).is_some_and(|old| old.op == node.op && old.inputs.len() == node.inputs.len())
+        let same =
+            |old: &&&Node| old.op == node.op && old.inputs.len() == node.inputs.len() && self.same_shapes(old, node);
+        self.old.get(node.name.as_str()).filter(same).is_some()
+    }
+
+    /// Whether a node whose parameters are tensors still reads the shapes that these may have been computed from: what
+    /// was half of an axis when the file was read need not be half of what is left of it.
+    fn same_shapes(&self, old: &Node, now: &Node) -> bool {
+        let computed = matches!(
+            now.op,
+            Op::Select(_) | Op::Reshape(_) | Op::Expand(_) | Op::Split(_) | Op::Pad(_) | Op::Resize(_)
+        );
+        !computed || self.network.graph.input_types(old) == self.graph.input_types(now)
     }
 
     /// Whether every graph node of a file's node still is what it was.
@@ -139,7 +151,7 @@ impl<'a> Rebuild<'a> {
             let now = self.graph.find(name).map(|at| &self.graph.nodes()[at]);
             let (Some(now), Some(old)) = (now, self.old.get(name.as_str())) else { return false };
             let names = |graph, node: &Node| (self.names(graph, &node.inputs), self.names(graph, &node.outputs));
-            now.op == old.op && names(self.graph, now) == names(&self.network.graph, old)
+            now.op == old.op && names(self.graph, now) == names(&self.network.graph, old) && self.same_shapes(old, now)
         })
     }
 

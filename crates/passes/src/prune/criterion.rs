@@ -7,12 +7,13 @@
 //! |---|---|---|
 //! | `l1`, `l2` | `Σ|w|`, `Σw²` | Li et al. 2017; over groups: Fang et al. 2023 |
 //! | `bn-scale` | `|γ|` | Liu et al. 2017 (network slimming) |
+//! | `taylor` | see `taylor.rs` | Molchanov et al. 2019 |
 //! | `fpgm` | `Σ_j ‖F_i − F_j‖₂` over the filters that make it | He et al. 2019 |
 
-use super::PruneError;
 use super::groups::Group;
 use super::union::{Axis, Of};
-use graph::{Model, Op, Weight, WeightId};
+use super::{Context, PruneError, taylor};
+use graph::{Model, Op, WeightId};
 use plan::Criterion;
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
@@ -22,7 +23,11 @@ pub(super) fn scores(
     model: &Model,
     groups: &[Group],
     by: Criterion,
+    context: &Context<'_>,
 ) -> Result<(Vec<Vec<f64>>, Vec<String>), PruneError> {
+    if by == Criterion::Taylor {
+        return Ok((taylor::scores(model, groups, context)?, Vec::new()));
+    }
     let mut slices = Slices { model, sums: HashMap::new() };
     let (mut all, mut strangers) = (Vec::new(), Vec::new());
     for group in groups {
@@ -30,7 +35,7 @@ pub(super) fn scores(
             Criterion::L1 => slices.group(group, Sum::Abs, &matrices(model, group))?,
             Criterion::L2 => slices.group(group, Sum::Squares, &matrices(model, group))?,
             Criterion::BnScale => slices.group(group, Sum::Abs, &batch_norms(model, group))?,
-            Criterion::Fpgm => distances(model, group)?,
+            Criterion::Fpgm | Criterion::Taylor => distances(model, group)?,
         };
         let known = scores.iter().any(|s| *s > 0.0);
         if !known {
@@ -43,13 +48,13 @@ pub(super) fn scores(
 }
 
 /// Divided by their mean.
-fn normalised(scores: Vec<f64>) -> Vec<f64> {
+pub(super) fn normalised(scores: Vec<f64>) -> Vec<f64> {
     let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
     if mean > 0.0 { scores.into_iter().map(|s| s / mean).collect() } else { scores }
 }
 
 /// The group's axes of weights with more than one axis; all its weights' where it has no such.
-fn matrices(model: &Model, group: &Group) -> Vec<Axis> {
+pub(super) fn matrices(model: &Model, group: &Group) -> Vec<Axis> {
     let rank = |axis: &Axis| if let Of::Weight(id) = axis.of { model.weights.get(id).shape.len() } else { 0 };
     let axes: Vec<Axis> = group.channels.iter().take(1).flat_map(|c| c.indices.keys()).copied().collect();
     let wide: Vec<Axis> = axes.iter().filter(|a| rank(a) > 1).copied().collect();
@@ -102,7 +107,12 @@ impl Slices<'_> {
                     Sum::Abs => f64::abs,
                     Sum::Squares => |x: f64| x * x,
                 };
-                slot.insert(slice_sums(self.model.weights.get(id), axis.axis, f)?)
+                let weight = self.model.weights.get(id);
+                let numbers = weight.read()?;
+                if numbers.iter().any(|x| !x.is_finite()) {
+                    return Err(PruneError::NotFinite { weight: weight.name.clone() });
+                }
+                slot.insert(slice_sums(&numbers, &weight.shape, axis.axis, f))
             }
         };
         Ok(slot)
@@ -110,18 +120,14 @@ impl Slices<'_> {
 }
 
 /// `Σ f(w)` over everything at each index of an axis.
-fn slice_sums(weight: &Weight, axis: usize, f: impl Fn(f64) -> f64) -> Result<Vec<f64>, PruneError> {
-    let numbers = weight.read()?;
-    if numbers.iter().any(|x| !x.is_finite()) {
-        return Err(PruneError::NotFinite { weight: weight.name.clone() });
-    }
-    let length = weight.shape[axis];
-    let inner: usize = weight.shape[axis + 1..].iter().product();
+pub(super) fn slice_sums(numbers: &[f32], shape: &[usize], axis: usize, f: impl Fn(f64) -> f64) -> Vec<f64> {
+    let length = shape[axis];
+    let inner: usize = shape[axis + 1..].iter().product();
     let mut sums = vec![0.0; length];
     for (at, run) in numbers.chunks(inner.max(1)).enumerate() {
         sums[at % length.max(1)] += run.iter().map(|x| f(f64::from(*x))).sum::<f64>();
     }
-    Ok(sums)
+    sums
 }
 
 /// Of every channel: how far its filters are from those of all others.

@@ -228,7 +228,9 @@ impl Work<'_> {
     /// The name of the first matrix or kernel that makes the channels.
     fn name(&self, shape: &[(Axis, usize)]) -> String {
         let makes = |axis: &Axis| matches!(axis.of, Of::Weight(id) if self.makes.contains(&(id, axis.axis)));
-        let first = shape.iter().find(|(axis, _)| makes(axis)).or(shape.first());
+        let wide = |axis: &Axis| matches!(axis.of, Of::Weight(id) if self.model.weights.get(id).shape.len() > 1);
+        let matrix = shape.iter().find(|(axis, _)| makes(axis) && wide(axis));
+        let first = matrix.or(shape.iter().find(|(axis, _)| makes(axis))).or(shape.first());
         match first.map(|(axis, _)| axis.of) {
             Some(Of::Weight(id)) => self.model.weights.get(id).name.clone(),
             _ => String::new(),
