@@ -19,7 +19,7 @@ pub enum PlanError {
     #[error("nothing to do: no weight would change under `{mix}`")]
     NothingChanges { mix: String },
     #[error(
-        "presets, rules and sizes are for language models; a network takes steps: give --prune, or `[[step]]` in a recipe"
+        "presets, rules and sizes are for language models; a network takes steps: give --prune or --int8, or `[[step]]` in a recipe"
     )]
     NoSteps,
     #[error("a decoder is pruned into plain numbers (safetensors or gguf) first, and quantized by a second run")]
