@@ -56,7 +56,15 @@ fn run(
         memory: Versus { predicted: plan.prediction.memory.0 as f64, measured: eval::peak_memory().map(|b| b as f64) },
         seconds: Versus { predicted: plan.prediction.seconds(), measured: Some(all) },
         proof,
-        network: Some(NetworkEntry { before, after, steps, layers: Vec::new(), difference: None, accuracy: None }),
+        network: Some(NetworkEntry {
+            before,
+            after,
+            steps,
+            layers: Vec::new(),
+            difference: None,
+            accuracy: None,
+            fusion: None,
+        }),
     };
     if !violations.is_empty() {
         let rejected = staging.reject()?;

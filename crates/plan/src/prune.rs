@@ -27,7 +27,14 @@ pub struct PruneSpec {
 impl PruneSpec {
     /// Down to a budget, by what is usual: squared magnitude, the same share of every group.
     pub fn to(budget: Budget) -> PruneSpec {
-        PruneSpec { budget, by: Criterion::default(), across: Allocation::default(), multiple: 1, only: Vec::new(), through_norms: false }
+        PruneSpec {
+            budget,
+            by: Criterion::default(),
+            across: Allocation::default(),
+            multiple: 1,
+            only: Vec::new(),
+            through_norms: false,
+        }
     }
 }
 

@@ -53,7 +53,9 @@ pub enum PruneError {
     Nothing { why: Option<String> },
     #[error("the budget holds as it is: nothing was pruned")]
     Met,
-    #[error("layers would keep different numbers of {what}, and a decoder's formats have one for all; prune across `uniform`")]
+    #[error(
+        "layers would keep different numbers of {what}, and a decoder's formats have one for all; prune across `uniform`"
+    )]
     Uneven { what: &'static str },
     #[error(
         "the group of `{group}` is none: without its channels the network computes something else ({apart:.1e} apart); \
