@@ -10,4 +10,4 @@ mod samples;
 pub use columns::columns;
 pub use inputs::{Depth, Inputs};
 pub use lane::{Lane, LaneError, windows_together};
-pub use samples::{Batch, Samples};
+pub use samples::{Batch, First, Samples};

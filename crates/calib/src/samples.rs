@@ -30,3 +30,26 @@ pub trait Samples: Debug + Sync {
         self.len() == 0
     }
 }
+
+/// The first of other samples, at most so many.
+#[derive(Debug)]
+pub struct First<'a> {
+    /// All of them.
+    pub of: &'a dyn Samples,
+    /// How many to take.
+    pub count: usize,
+}
+
+impl Samples for First<'_> {
+    fn name(&self) -> &str {
+        self.of.name()
+    }
+
+    fn len(&self) -> usize {
+        self.of.len().min(self.count)
+    }
+
+    fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
+        self.of.batch(range)
+    }
+}

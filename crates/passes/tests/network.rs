@@ -1,12 +1,11 @@
 //! Networks on grids: what runs on codes, what shares a grid, and how far outputs move.
 
-use calib::ranges::Calibrator;
 use calib::{Batch, Samples};
 use exec::{Executor, Tensor};
 use graph::ops::*;
 use graph::{Body, Dim, Graph, Kind, Levels, Model, Op, Place, Role, ValueId, Weight, WeightId, WeightStore};
-use passes::quantize::network::{Options, QuantizeError, Quantized, fusion, quantize};
-use plan::Runs;
+use passes::quantize::network::{QuantizeError, Quantized, fusion, quantize};
+use plan::{Calibrator, QuantizeSpec, Runs};
 use std::error::Error;
 use std::ops::Range;
 
@@ -129,7 +128,7 @@ fn all_that_has_a_kernel_runs_on_codes() {
     let model = network();
     for values in [Levels::U8, Levels::I8] {
         let Quantized { model: made, notes } =
-            quantize(&model, &samples(), &Options { values, ..Options::default() }).expect("quantizes");
+            quantize(&model, &samples(), &QuantizeSpec { values, ..QuantizeSpec::default() }).expect("quantizes");
         made.check().expect("is sound");
         assert_eq!(notes.len(), 3, "{notes:?}");
         let fusion = fusion(&made);
@@ -151,16 +150,16 @@ fn all_that_has_a_kernel_runs_on_codes() {
 fn outputs_stay_near() {
     let (model, samples) = (network(), samples());
     let before = run(&model, &samples);
-    for calibrator in [Calibrator::MinMax, Calibrator::MovingAverage, Calibrator::Percentile(99.999), Calibrator::Mse] {
-        let made = quantize(&model, &samples, &Options { calibrator, ..Options::default() }).expect("quantizes");
+    for ranges in [Calibrator::MinMax, Calibrator::MovingAverage, Calibrator::Percentile(99.999), Calibrator::Mse] {
+        let made = quantize(&model, &samples, &QuantizeSpec { ranges, ..QuantizeSpec::default() }).expect("quantizes");
         let gap = testkit::max_abs_difference(&run(&made.model, &samples), &before).0;
-        assert!(gap > 0.0 && gap < 0.04, "{calibrator:?}: {gap}");
+        assert!(gap > 0.0 && gap < 0.04, "{ranges:?}: {gap}");
     }
 }
 
 #[test]
 fn weights_and_biases_lie_on_their_grids() {
-    let made = quantize(&network(), &samples(), &Options::default()).expect("quantizes").model;
+    let made = quantize(&network(), &samples(), &QuantizeSpec::default()).expect("quantizes").model;
     for name in ["first.w", "second.b", "head.w", "head.b", "shift"] {
         let id = made.weights.find(name).expect("is there");
         let (weight, grid) = (made.weights.get(id), made.weights.grid(id).expect("is on a grid"));
@@ -175,7 +174,7 @@ fn weights_and_biases_lie_on_their_grids() {
 
 #[test]
 fn what_is_kept_stays_in_float() {
-    let options = Options { keep: vec!["second".into()], ..Options::default() };
+    let options = QuantizeSpec { keep: vec!["second".parse().expect("a pattern")], ..QuantizeSpec::default() };
     let made = quantize(&network(), &samples(), &options).expect("quantizes").model;
     assert!(matches!(runs_of(&fusion(&made), "second"), Runs::InFloat { .. }));
     assert!(made.weights.grid(made.weights.find("second.w").expect("is there")).is_none());
@@ -184,10 +183,10 @@ fn what_is_kept_stays_in_float() {
 #[test]
 fn what_cannot_be_quantized_says_why() {
     let model = network();
-    assert!(matches!(quantize(&model, &Images::new(0, 3), &Options::default()), Err(QuantizeError::Observe(_))));
-    assert!(quantize(&model, &Images::new(1, 2), &Options::default()).is_err());
-    let made = quantize(&model, &samples(), &Options::default()).expect("quantizes").model;
-    assert!(matches!(quantize(&made, &samples(), &Options::default()), Err(QuantizeError::Already { .. })));
+    assert!(matches!(quantize(&model, &Images::new(0, 3), &QuantizeSpec::default()), Err(QuantizeError::Observe(_))));
+    assert!(quantize(&model, &Images::new(1, 2), &QuantizeSpec::default()).is_err());
+    let made = quantize(&model, &samples(), &QuantizeSpec::default()).expect("quantizes").model;
+    assert!(matches!(quantize(&made, &samples(), &QuantizeSpec::default()), Err(QuantizeError::Already { .. })));
     let mut broken = model.clone();
     let id = broken.weights.find("second.w").expect("is there");
     let old = broken.weights.get(id).clone();
@@ -195,6 +194,6 @@ fn what_cannot_be_quantized_says_why() {
     numbers[7] = f32::NAN;
     let new = Weight::from_f32(&old.name, old.place, old.shape.clone(), &numbers).expect("f32");
     broken.weights.replace(id, new.encoding, new.shape, new.source);
-    let error = quantize(&broken, &samples(), &Options::default()).err().expect("fails").to_string();
+    let error = quantize(&broken, &samples(), &QuantizeSpec::default()).err().expect("fails").to_string();
     assert!(error.contains("second"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! What happened to a network: steps, layers, and how far its outputs moved.
 
-use crate::{Accuracy, Counters, Note};
+use crate::{Accuracy, Counters, Fusion, Note};
 use serde::{Deserialize, Serialize};
 
 /// A network before, between and after the steps of a run.
@@ -19,6 +19,9 @@ pub struct NetworkEntry {
     /// On what was held out, beside the source; `None` where nothing was.
     #[serde(default)]
     pub accuracy: Option<Accuracy>,
+    /// What onnxruntime makes of the artifact; `None` where nothing is rounded to a grid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<Fusion>,
 }
 
 /// What a step did.

@@ -6,9 +6,12 @@
 //!
 //! [[step]]
 //! recover = { epochs = 3, rate = 0.01, flip = true, crop = 4, distill = { share = 0.7 } }
+//!
+//! [[step]]
+//! quantize = { ranges = "mse", correct = true }
 //! ```
 
-use crate::{PruneSpec, TrainingSpec};
+use crate::{PruneSpec, QuantizeSpec, TrainingSpec};
 use serde::{Deserialize, Serialize};
 
 /// One thing that is done to a network.
@@ -19,6 +22,8 @@ pub enum Step {
     Prune(PruneSpec),
     /// What is left learns again, from labelled samples and from the network as it was before any step.
     Recover(TrainingSpec),
+    /// Values and weights become codes.
+    Quantize(QuantizeSpec),
 }
 
 impl Step {
@@ -27,6 +32,7 @@ impl Step {
         match self {
             Step::Prune(_) => "prune",
             Step::Recover(_) => "recover",
+            Step::Quantize(_) => "quantize",
         }
     }
 }

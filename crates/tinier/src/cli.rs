@@ -140,13 +140,18 @@ pub struct Steps {
     /// Networks: let what is left learn again for so many epochs, from --data and from the network as it was
     #[arg(long, value_name = "EPOCHS", conflicts_with = "goal")]
     pub recover: Option<usize>,
+    /// Networks: put values and weights on grids of 8-bit integers, as onnxruntime's kernels take them; learns from --data
+    #[arg(long, conflicts_with = "goal")]
+    pub int8: bool,
 }
 
 impl Steps {
     /// The steps that are asked for.
     pub fn steps(&self) -> Vec<Step> {
         let prune = self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget)));
-        prune.into_iter().chain(self.recover.map(|epochs| Step::Recover(recovery(epochs)))).collect()
+        let recover = self.recover.map(|epochs| Step::Recover(recovery(epochs)));
+        let quantize = self.int8.then(|| Step::Quantize(plan::QuantizeSpec::default()));
+        prune.into_iter().chain(recover).chain(quantize).collect()
     }
 }
 

@@ -5,9 +5,9 @@ use super::runs;
 use crate::{EngineError, Options};
 use eval::Classifier;
 use exec::{Data, Examples, Executor, Tensor};
-use graph::{Graph, Model, Size};
+use graph::{Graph, Model, Op, Size};
 use import::Imported;
-use plan::{Accuracy, Counters, Difference, LayerEntry, OutputDifference, TensorEntry};
+use plan::{Accuracy, Counters, Difference, Fusion, LayerEntry, OutputDifference, TensorEntry};
 use std::path::Path;
 
 /// What an artifact was made of.
@@ -23,6 +23,7 @@ pub(super) struct Proven {
     pub layers: Vec<LayerEntry>,
     pub difference: Option<Difference>,
     pub accuracy: Option<Accuracy>,
+    pub fusion: Option<Fusion>,
     pub tensors: Vec<TensorEntry>,
 }
 
@@ -45,7 +46,9 @@ pub(super) fn prove(source: &Source<'_>, path: &Path, options: &Options<'_>) -> 
         (true, false) => return Err(EngineError::Unproven { artifact: path.into(), apart: f64::INFINITY }),
     };
     let accuracy = options.valid.map(|valid| accuracy(from, to, valid)).transpose()?;
-    Ok(Proven { after: Counters::of(to)?, layers: layers(from, source.model), difference, accuracy, tensors })
+    let rounded = to.graph().is_some_and(|g| g.nodes().iter().any(|n| matches!(n.op, Op::FakeQuant(_))));
+    let fusion = rounded.then(|| passes::quantize::network::fusion(to));
+    Ok(Proven { after: Counters::of(to)?, layers: layers(from, source.model), difference, accuracy, fusion, tensors })
 }
 
 /// How often the artifact is right on what is held out, beside its source.

@@ -6,7 +6,8 @@ use calib::Samples;
 use exec::Examples;
 use graph::Model;
 use import::Imported;
-use plan::{GroupEntry, Note, PruneSpec, Step};
+use passes::quantize::network::{self, QuantizeError};
+use plan::{GroupEntry, Note, PruneSpec, QuantizeSpec, Step};
 use std::path::Path;
 
 /// What a step works with beside its network and specification.
@@ -61,6 +62,7 @@ pub(crate) struct Done {
 pub(super) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Result<Done, EngineError> {
     match step {
         Step::Prune(spec) => prune(model, spec, context),
+        Step::Quantize(spec) => quantize(model, spec, context),
         Step::Recover(spec) => recover::recover(model, spec, context),
     }
 }
@@ -76,4 +78,20 @@ fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<D
     let unsound = |source| EngineError::Unsound { pass: "prune", when: "after", source };
     pruned.patches.into_iter().try_for_each(|patch| model.apply(patch).map_err(unsound))?;
     Ok(Done { notes: pruned.notes, figures: pruned.figures, groups: pruned.groups })
+}
+
+fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
+    let failed = |source: QuantizeError| EngineError::Pass { pass: "quantize", source: source.into() };
+    let made = network::quantize(model, data, spec).map_err(failed)?;
+    *model = made.model;
+    let fusion = network::fusion(model);
+    let float = fusion.in_float().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
+    let note = |what| Note { weight: None, what };
+    let figures = vec![
+        ("nodes on codes".into(), fusion.nodes.len() as f64 - fusion.in_float().count() as f64),
+        ("in float".into(), fusion.in_float().count() as f64),
+        ("conversions between".into(), fusion.inside().count() as f64),
+    ];
+    Ok(Done { notes: made.notes.into_iter().chain(float).map(note).collect(), figures, ..Done::default() })
 }

@@ -31,31 +31,12 @@ pub use place::{Placement, place};
 pub use rewrite::rewrite;
 
 use crate::transform::fold::fold;
-use calib::Samples;
-use calib::ranges::{Calibrator, ObserveError, Seen, observe};
+use calib::ranges::{self, ObserveError, Seen, observe};
+use calib::{First, Samples};
 use graph::ops::FakeQuant;
-use graph::{Graph, GraphError, Grid, Levels, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
+use graph::{Graph, GraphError, Grid, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
+use plan::{Calibrator, QuantizeSpec};
 use std::collections::BTreeMap;
-
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// Codes of weights: 8 or 4 bits, signed.
-    pub weights: Levels,
-    /// Codes of values: 8 bits.
-    pub values: Levels,
-    /// How ranges of values are chosen.
-    pub calibrator: Calibrator,
-    /// Nodes that stay in float.
-    pub keep: Vec<String>,
-}
-
-impl Default for Options {
-    /// 8 bits for all; values unsigned, which is what x86 multiplies signed weights by.
-    fn default() -> Options {
-        Options { weights: Levels::I8, values: Levels::U8, calibrator: Calibrator::Mse, keep: Vec::new() }
-    }
-}
 
 /// A quantized network.
 pub struct Quantized {
@@ -89,20 +70,21 @@ pub enum QuantizeError {
 ///
 /// # Errors
 /// Where samples do not fit the network, something is not finite, or there is nothing to quantize.
-pub fn quantize(model: &Model, samples: &dyn Samples, options: &Options) -> Result<Quantized, QuantizeError> {
+pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Result<Quantized, QuantizeError> {
+    let samples = &First { of: samples, count: spec.samples };
     let (mut model, notes) = prepare(model)?;
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let seen = observe(graph, &model.weights, samples)?;
-    let placement = place(graph, &seen, &|node| options.keep.contains(&node.name));
+    let placement = place(graph, &seen, &|node| spec.keep.iter().any(|pattern| pattern.matches_name(&node.name)));
     let products = |(node, on): (&Node, &bool)| *on && kernels::is_product(&node.op);
     if !graph.nodes().iter().zip(&placement.on_codes).any(products) {
         return Err(QuantizeError::Nothing);
     }
     let on_codes: Vec<String> =
         graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(n, _)| n.name.clone()).collect();
-    let patch = values(&model, graph, &placement, &seen, options)?;
+    let patch = values(&model, graph, &placement, &seen, spec)?;
     model.apply(patch)?;
-    let patch = weights::weights(&model, &on_codes, options)?;
+    let patch = weights::weights(&model, &on_codes, spec)?;
     model.apply(patch)?;
     Ok(Quantized { model, notes })
 }
@@ -128,11 +110,11 @@ fn values(
     graph: &Graph,
     placement: &Placement,
     seen: &BTreeMap<ValueId, Seen>,
-    options: &Options,
+    spec: &QuantizeSpec,
 ) -> Result<Patch, QuantizeError> {
     let (mut patch, mut grids) = (Patch::default(), Vec::new());
     for group in &placement.groups {
-        let grid = grids::of_range(range(graph, placement, group, seen, options), options.values);
+        let grid = grids::of_range(range(graph, placement, group, seen, spec), spec.values);
         let name = rewrite::unused(model, &format!("{}_scale", graph.values()[group[0].0].name));
         let weight = Weight::from_f32(&name, graph::Place::outer(Role::Other), vec![], &grid.scale)?;
         let scale = patch.add(model, weight);
@@ -149,18 +131,29 @@ fn values(
     Ok(patch)
 }
 
+/// How ranges are chosen.
+fn calibrator(spec: &QuantizeSpec) -> ranges::Calibrator {
+    match spec.ranges {
+        Calibrator::MinMax => ranges::Calibrator::MinMax,
+        Calibrator::MovingAverage => ranges::Calibrator::MovingAverage,
+        Calibrator::Percentile(percent) => ranges::Calibrator::Percentile(percent),
+        Calibrator::Mse => ranges::Calibrator::Mse,
+        Calibrator::Entropy => ranges::Calibrator::Entropy,
+    }
+}
+
 /// The range of values that share a grid.
 fn range(
     graph: &Graph,
     placement: &Placement,
     group: &[ValueId],
     seen: &BTreeMap<ValueId, Seen>,
-    options: &Options,
+    spec: &QuantizeSpec,
 ) -> [f32; 2] {
-    let (first, last) = options.values.range();
+    let (first, last) = spec.values.range();
     let levels = (last - first + 1) as usize;
     let of = |value: &ValueId| {
-        let range = options.calibrator.range(seen.get(value)?, levels);
+        let range = calibrator(spec).range(seen.get(value)?, levels);
         let clamp = graph.maker(*value).filter(|at| placement.clamps.contains(at));
         Some(clamp.map_or(range, |at| place::clamped(&graph.nodes()[at].op, range)))
     };

@@ -1,8 +1,9 @@
 //! Weights, biases and constants of the nodes that run on codes, put on their grids.
 
-use super::{Options, QuantizeError, finite, grid_of, grids};
+use super::{QuantizeError, finite, grid_of, grids};
 use graph::ops::{Constant, Conv, Linear};
 use graph::{Graph, Grid, Model, Node, Op, Patch, Weight, WeightId};
+use plan::QuantizeSpec;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,18 +17,18 @@ struct Product<'a> {
 }
 
 /// Puts the weights of these nodes on grids. Their inputs lie on theirs already.
-pub(super) fn weights(model: &Model, on_codes: &[String], options: &Options) -> Result<Patch, QuantizeError> {
+pub(super) fn weights(model: &Model, on_codes: &[String], spec: &QuantizeSpec) -> Result<Patch, QuantizeError> {
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let nodes: Vec<&Node> = graph.nodes().iter().filter(|n| on_codes.contains(&n.name)).collect();
     let products = products(model, graph, &nodes)?;
     let mut patch = Patch::default();
-    for (id, grid) in weight_grids(model, &products, options)? {
+    for (id, grid) in weight_grids(model, &products, spec)? {
         patch = on_grid(patch, model, id, grid.clone())?;
         for product in products.iter().filter(|p| p.weight == id) {
             patch = bias(patch, model, graph, product, &grid)?;
         }
     }
-    constants(patch, model, graph, &nodes, options)
+    constants(patch, model, graph, &nodes, spec)
 }
 
 fn products<'a>(model: &Model, graph: &'a Graph, nodes: &[&'a Node]) -> Result<Vec<Product<'a>>, QuantizeError> {
@@ -49,13 +50,13 @@ fn products<'a>(model: &Model, graph: &'a Graph, nodes: &[&'a Node]) -> Result<V
 fn weight_grids(
     model: &Model,
     products: &[Product<'_>],
-    options: &Options,
+    spec: &QuantizeSpec,
 ) -> Result<BTreeMap<WeightId, Grid>, QuantizeError> {
     let mut found: BTreeMap<WeightId, Grid> = BTreeMap::new();
     for product in products {
         let grid = match found.entry(product.weight) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(channelwise(model, product.weight, options)?),
+            Entry::Vacant(entry) => entry.insert(channelwise(model, product.weight, spec)?),
         };
         if let Some(bias) = product.bias {
             grids::make_room(grid, &finite(model, bias)?, product.input);
@@ -65,12 +66,12 @@ fn weight_grids(
 }
 
 /// The grid of a weight by the largest number of each output channel.
-fn channelwise(model: &Model, id: WeightId, options: &Options) -> Result<Grid, QuantizeError> {
+fn channelwise(model: &Model, id: WeightId, spec: &QuantizeSpec) -> Result<Grid, QuantizeError> {
     let numbers = finite(model, id)?;
     let rows = model.weights.get(id).shape.first().copied().unwrap_or(1).max(1);
     let size = |row: &[f32]| row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
     let sizes: Vec<f32> = numbers.chunks((numbers.len() / rows).max(1)).map(size).collect();
-    Ok(grids::symmetric(&sizes, options.weights, 0))
+    Ok(grids::symmetric(&sizes, spec.weights, 0))
 }
 
 /// Rounds a weight onto a grid.
@@ -114,7 +115,7 @@ fn constants(
     model: &Model,
     graph: &Graph,
     nodes: &[&Node],
-    options: &Options,
+    spec: &QuantizeSpec,
 ) -> Result<Patch, QuantizeError> {
     let maker = |value: &graph::ValueId| graph.maker(*value).map(|at| &graph.nodes()[at].op);
     let read = nodes.iter().flat_map(|n| &n.inputs).filter_map(maker);
@@ -126,7 +127,7 @@ fn constants(
         .collect();
     for id in constants {
         let ends = finite(model, id)?.into_iter().fold([0.0f32; 2], |[low, high], x| [low.min(x), high.max(x)]);
-        patch = on_grid(patch, model, id, grids::of_range(ends, options.values))?;
+        patch = on_grid(patch, model, id, grids::of_range(ends, spec.values))?;
     }
     Ok(patch)
 }
