@@ -107,10 +107,10 @@ def prune(net, speedup, importance):
     # The residual stream goes through slices and pads that the package does not follow: only what is inside blocks may go.
     ignored += [net.conv1] + [m.conv2 for m in net.modules() if isinstance(m, Block)]
     pruner = tp.pruner.MetaPruner(
-        net, x, importance=importance, iterative_steps=400, global_pruning=True, pruning_ratio=1.0,
+        net, x, importance=importance, iterative_steps=100, global_pruning=True, pruning_ratio=1.0,
         max_pruning_ratio=0.95, ignored_layers=ignored,
     )
-    for _ in range(400):
+    for _ in range(100):
         pruner.step()
         now, _ = tp.utils.count_ops_and_params(net, x)
         if before / now >= speedup:
