@@ -59,6 +59,13 @@ pub fn compress(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome, EngineError> {
+    if let Some(network) = &imported.network {
+        return crate::network::compress(imported, network, plan, out, options, progress);
+    }
+    if !plan.recipe.steps.is_empty() {
+        check_gates(imported, plan, options)?;
+        return crate::pruning::compress(imported, plan, out, options, progress);
+    }
     pool(options)?.install(|| Run::new(imported, plan, out, options, progress)?.finish())
 }
 
@@ -125,6 +132,7 @@ impl<'a> Run<'a> {
             notes: self.notes,
             stages: self.stages,
             proof,
+            network: None,
         };
         if !violations.is_empty() {
             let rejected = self.staging.reject()?;

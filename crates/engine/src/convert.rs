@@ -77,7 +77,12 @@ fn run(
 }
 
 /// Writes the files.
-fn write(model: &Imported, to: Container, out: &Path, progress: &dyn Progress) -> Result<export::Written, EngineError> {
+pub(crate) fn write(
+    model: &Imported,
+    to: Container,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<export::Written, EngineError> {
     let last = std::sync::atomic::AtomicU64::new(0);
     let tell = |done: u64| {
         let before = last.swap(done, std::sync::atomic::Ordering::Relaxed);
@@ -103,7 +108,7 @@ pub(crate) fn write_folder(
         Container::Gptq => Target::Gptq(ZeroPoints::LessOne),
         Container::GptqV2 => Target::Gptq(ZeroPoints::Plain),
         Container::Awq => Target::Awq,
-        Container::Gguf | Container::CompressedTensors | Container::Safetensors => {
+        Container::Gguf | Container::CompressedTensors | Container::Safetensors | Container::Onnx => {
             let written = export::compressed_tensors::write(model, out, max_shard, progress)?;
             return add_tokenizer(model, out).map(|()| written);
         }

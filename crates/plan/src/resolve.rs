@@ -4,10 +4,10 @@ use crate::cost::{self, Setting};
 use crate::names::meant;
 use crate::preset::{Facts, Mix, Pack, Preset};
 use crate::units::Bytes;
-use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, encoding_name};
+use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, Step, encoding_name, step_names};
 use codec::packed::{Granularity, ScaleType};
 use codec::{CodecError, Dtype, Encoding, Packed};
-use graph::{Model, Weight, WeightId};
+use graph::{Body, Model, Weight, WeightId};
 use std::collections::BTreeSet;
 
 /// Why there is no plan.
@@ -18,6 +18,14 @@ pub enum PlanError {
     NothingMatched { pattern: String, suggestion: Option<String> },
     #[error("nothing to do: no weight would change under `{mix}`")]
     NothingChanges { mix: String },
+    #[error(
+        "presets, rules and sizes are for language models; a network takes steps: give --prune or --int8, or `[[step]]` in a recipe"
+    )]
+    NoSteps,
+    #[error("a decoder is pruned into plain numbers (safetensors or gguf) first, and quantized by a second run")]
+    PruneFirst,
+    #[error("the step `{step}` is for networks (ONNX files), and this is none")]
+    NoNetwork { step: &'static str },
     #[error("weight `{tensor}`: {why}")]
     DoesNotFit { tensor: String, why: CodecError },
     #[error(
@@ -69,13 +77,50 @@ const PACK_LADDER: [Pack; 2] = [Pack::W8A16, Pack::W4A16];
 
 /// Resolves a recipe for a model.
 pub fn resolve(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
-    check_rules(model, recipe)?;
+    match (&model.body, recipe.steps.first()) {
+        (Body::Network { .. }, _) => return network(model, recipe, setting),
+        (Body::Decoder { .. }, Some(_)) => return decoder(model, recipe, setting),
+        (_, Some(step)) => return Err(PlanError::NoNetwork { step: step.name() }),
+        (_, None) => check_rules(model, recipe)?,
+    }
     match recipe.goal {
         Goal::Keep => plan(model, recipe, None, setting),
         Goal::Preset(preset) => plan(model, recipe, Some(preset), setting),
         Goal::Bpw(bpw) => within(model, recipe, bpw.0 * model.parameters() as f64 / 8.0, &bpw.to_string(), setting),
         Goal::Size(size) => within(model, recipe, size.0 as f64, &size.to_string(), setting),
     }
+}
+
+/// The plan for a network: its steps decide as they run, so weights stand in it as they are.
+fn network(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    if recipe.steps.is_empty() || recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
+        return Err(PlanError::NoSteps);
+    }
+    as_is(model, recipe, setting)
+}
+
+/// A plan in which every weight stands as it is.
+fn as_is(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    let keep = |(_, w): (_, &std::sync::Arc<Weight>)| PlannedTensor::new(w, w.encoding, "as the steps leave it".into());
+    let tensors = model.weights.iter().map(keep).collect::<Result<Vec<_>, _>>()?;
+    let (container, mix) = (Container::Onnx, step_names(&recipe.steps));
+    let prediction = cost::predict(model, &tensors, setting);
+    Ok(Plan { container, mix, parameters: model.parameters() as u64, prediction, recipe: recipe.clone(), tensors })
+}
+
+/// The plan for a decoder that is pruned: its weights stay plain, so that they can be quantized afterwards.
+fn decoder(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    if let Some(step) = recipe.steps.iter().find(|step| !matches!(step, Step::Prune(_))) {
+        return Err(PlanError::NoNetwork { step: step.name() });
+    }
+    if recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
+        return Err(PlanError::PruneFirst);
+    }
+    let container = recipe.output.format.unwrap_or(Container::Safetensors);
+    if !matches!(container, Container::Safetensors | Container::Gguf) {
+        return Err(PlanError::PruneFirst);
+    }
+    Ok(Plan { container, ..as_is(model, recipe, setting)? })
 }
 
 /// The first preset of the ladder whose artifact is small enough.
@@ -102,7 +147,7 @@ fn ladder(container: Container) -> Vec<Preset> {
     match container {
         Container::Gguf => GGUF_LADDER.map(Preset::Mix).to_vec(),
         Container::CompressedTensors => PACK_LADDER.map(Preset::Pack).to_vec(),
-        Container::Gptq | Container::GptqV2 | Container::Awq | Container::Safetensors => Vec::new(),
+        Container::Gptq | Container::GptqV2 | Container::Awq | Container::Safetensors | Container::Onnx => Vec::new(),
     }
 }
 
@@ -239,7 +284,7 @@ pub(crate) fn check_container(container: Container, tensor: &PlannedTensor) -> R
             Container::CompressedTensors => true,
             Container::Gptq | Container::GptqV2 => transposed(packed, &[2, 3, 4, 8]),
             Container::Awq => transposed(packed, &[4]),
-            Container::Gguf | Container::Safetensors => false,
+            Container::Gguf | Container::Safetensors | Container::Onnx => false,
         },
     };
     if holds {

@@ -21,14 +21,17 @@ pub fn page(report: &Report) -> Markup {
             body {
                 header { h1 { "Made tinier, with proof" } p { (lead(report)) } }
                 (tiles(report))
-                (quality(report))
-                (sizes(report))
-                (errors(report))
-                (prediction(report))
+                @match &report.journal.network {
+                    Some(network) => {
+                        @if report.journal.proof.quality.is_some() { (quality(report)) }
+                        (crate::network::sections(network))
+                    }
+                    None => { (quality(report)) (sizes(report)) (errors(report)) (prediction(report)) }
+                }
                 (notes(report))
                 (provenance(report))
                 @if let Some(experts) = experts(report) { (experts) }
-                (tensors(report))
+                @if report.journal.network.is_none() { (tensors(report)) }
             }
         }
     }
