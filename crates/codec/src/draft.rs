@@ -195,6 +195,14 @@ impl DraftRow<'_> {
         }
     }
 
+    /// Stretches the `n`-th span to the least-squares optimum for the numbers `x`, each of them held by the value nearest
+    /// to it. Says whether anything changed.
+    pub fn stretch_to(&mut self, n: usize, x: &[f32]) -> bool {
+        let values = x.iter().enumerate().map(|(i, x)| (x, self.nearest(n * self.span + i, *x).1));
+        let (dot, square) = values.fold((0.0, 0.0), |(d, s), (x, v)| (d + x * v, s + v * v));
+        square > 0.0 && self.stretch(n, dot / square)
+    }
+
     /// The scales of the `n`-th span, to be [put back](DraftRow::restore).
     pub fn scales(&self, n: usize) -> SpanScales {
         SpanScales(match &self.scales {

@@ -2,12 +2,12 @@
 //! them that is killed goes on to the same bytes.
 
 mod common;
+mod golden;
 
 use engine::{Calibration, EngineError, Options, Progress, Quiet, Unit, compress, plan};
 use exec::{Executor, Tensor};
-use formats::hf::Json;
-use graph::{Model, Role, Weight, WeightStore};
-use import::{Parsed, parse_config};
+use golden::model;
+use graph::{Model, Role};
 use passes::partners::{Refusal, Site, folds, streams};
 use passes::transform::rotate::rotate;
 use plan::Recipe;
@@ -27,20 +27,6 @@ fn models() -> Vec<(String, Model)> {
     assert!(cases.len() >= 14, "golden cases are missing");
     let named = |p: &Path| (p.file_name().unwrap().to_string_lossy().into_owned(), model(&p.join("config.json")));
     cases.iter().map(|p| named(p)).collect()
-}
-
-fn model(file: &Path) -> Model {
-    let Ok(Parsed::Decoder(arch, config)) = parse_config(&Json::open(file).unwrap(), file) else {
-        panic!("{}: no decoder", file.display())
-    };
-    let mut weights = WeightStore::default();
-    for (place, shape) in import::places(&config) {
-        let name = arch.hf_name(place).unwrap();
-        let data = testkit::weight_value(&name, shape.iter().product(), config.norm_offset != 0.0);
-        weights.insert(Weight::from_f32(&name, place, shape, &data).unwrap());
-    }
-    let graph = import::build(&config, &weights, file).unwrap();
-    Model { body: graph::Body::Decoder { config, graph }, weights }
 }
 
 fn logits(model: &Model) -> Vec<f32> {

@@ -46,10 +46,14 @@ fn weight() -> Vec<f32> {
     testkit::values("weight", ROWS * COLS, 1.0 / 1024.0)
 }
 
+fn decoded(encoding: Encoding, parts: &[Part]) -> Vec<f32> {
+    let find = |suffix: &str| parts.iter().find(|p| p.spec.suffix == suffix).map(|p| &p.bytes[..]);
+    encoding.decode(ROWS, COLS, find).expect("decodes")
+}
+
 /// `tr(E·H·Eᵀ)` of the encoded matrix.
 fn output_error(encoding: Encoding, parts: &[Part], weight: &[f32], inputs: &Inputs) -> f64 {
-    let find = |suffix: &str| parts.iter().find(|p| p.spec.suffix == suffix).map(|p| &p.bytes[..]);
-    let decoded = encoding.decode(ROWS, COLS, find).expect("decodes");
+    let decoded = decoded(encoding, parts);
     let hessian = inputs.hessian().expect("was asked for");
     let error: Vec<f32> = decoded.iter().zip(weight).map(|(a, b)| a - b).collect();
     let row = |e: &[f32]| -> f64 {
@@ -89,8 +93,7 @@ fn searched_scales_are_no_worse_than_rounding() {
         let encoding = plan::encoding(name).expect("is an encoding");
         let importance = inputs.importance();
         let error = |parts: &[Part]| {
-            let find = |suffix: &str| parts.iter().find(|p| p.spec.suffix == suffix).map(|p| &p.bytes[..]);
-            let decoded = encoding.decode(ROWS, COLS, find).expect("decodes");
+            let decoded = decoded(encoding, parts);
             let squares = decoded.iter().zip(&weight).zip(importance.iter().cycle());
             squares.map(|((a, b), w)| f64::from((a - b) * (a - b) * w)).sum::<f64>()
         };
@@ -114,4 +117,48 @@ fn the_number_of_threads_does_not_change_a_byte() {
             assert!([2, 4].into_iter().all(|threads| with(threads) == one), "{method} of {name}");
         }
     }
+}
+
+#[test]
+fn half_quadratic_scales_leave_fewer_large_errors_than_rounding() {
+    let weight = weight();
+    for name in ["q3_k", "q4_0", "int4-g128", "int3-g32-asym"] {
+        let encoding = plan::encoding(name).expect("is an encoding");
+        let matrix = Matrix { rows: ROWS, cols: COLS, data: &weight };
+        let sum = |parts: &[Part]| -> f64 {
+            decoded(encoding, parts).iter().zip(&weight).map(|(a, b)| f64::from((a - b).abs()).powf(0.7)).sum()
+        };
+        let fitted = passes::quantize::hqq::encode(&encoding, matrix, None).expect("encodes");
+        let (plain, fitted) = (sum(&rounded(encoding, &weight)), sum(&fitted));
+        assert!(fitted < plain, "{name}: {fitted} against {plain}");
+    }
+}
+
+#[test]
+fn two_ternary_planes_are_nine_levels_at_the_error_that_the_paper_has() {
+    let normal: Vec<f32> = (0..12)
+        .map(|n| testkit::values(&format!("plane {n}"), ROWS * COLS, 1.0 / 128.0))
+        .fold(vec![0.0; ROWS * COLS], |sum, x| sum.iter().zip(x).map(|(a, b)| a + b).collect());
+    let encoding = plan::encoding("int4-g128").expect("is an encoding");
+    let matrix = Matrix { rows: ROWS, cols: COLS, data: &normal };
+    let parts = passes::quantize::ptqtp::encode(&encoding, matrix, None).expect("encodes");
+    let decoded = decoded(encoding, &parts);
+    for group in decoded.chunks_exact(128) {
+        let mut levels: Vec<f32> = group.to_vec();
+        levels.sort_by(f32::total_cmp);
+        levels.dedup();
+        assert!(levels.len() <= 9, "{levels:?}");
+    }
+    let square = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x * x)).sum::<f64>();
+    let error = square(&mut decoded.iter().zip(&normal).map(|(a, b)| a - b)) / square(&mut normal.iter().copied());
+    assert!((0.15..0.18).contains(&error.sqrt()), "relative error {}", error.sqrt());
+}
+
+#[test]
+fn ternary_scales_begin_better_than_the_largest_magnitude() {
+    let (inputs, weight) = (inputs(Depth::Hessian), weight());
+    let encoding = plan::encoding("tq2_0").expect("is an encoding");
+    let error = |method| output_error(encoding, &solve(method, encoding, &weight, &inputs), &weight, &inputs);
+    let (ternary, feedback) = (error(Method::Ternary), error(Method::Gptq));
+    assert!(ternary < 0.8 * feedback, "{ternary} against {feedback}");
 }

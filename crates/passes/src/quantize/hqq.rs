@@ -14,8 +14,8 @@
 //! (<https://mobiusml.github.io/hqq_blog/>); `P` and the schedule of `β` are theirs.
 //!
 //! **Differences.** Theirs moves the zero point under a fixed scale; here the encoding itself chooses both for `w − e`,
-//! so that the method works where there is no zero point, and in block formats, whose scales have scales. Of all rounds
-//! the best by the objective is kept, per span.
+//! and stretches them by least squares, so that the method works where there is no zero point, and in block formats, whose
+//! scales have scales. Of all rounds the best by the objective is kept, per span.
 
 use super::round;
 use codec::{CodecError, Draft, DraftRow, Encoding, Matrix, Part};
@@ -52,6 +52,8 @@ fn fit(row: &mut DraftRow<'_>, n: usize, start: usize, x: &[f32]) {
         let error = |(i, x): (usize, &f32)| x - row.nearest(start + i, *x).1;
         let target: Vec<f32> = x.iter().enumerate().map(|x| x.1 - unit * shrink(error(x) / unit, beta)).collect();
         row.fit(n, &target, None);
+        // Some encoders only look at the largest number, which always fits.
+        row.stretch_to(n, &target);
         let objective = objective(row, start, x);
         if objective < best.0 {
             best = (objective, row.scales(n));

@@ -47,15 +47,10 @@ fn fit(row: &mut DraftRow<'_>, n: usize, start: usize, x: &[f32]) {
     if step > 0.0 && amax > 0.0 {
         row.stretch(n, amax / (OUTER * step));
     }
-    for _ in 0..ROUNDS {
-        let values = topology(row, start, x);
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        let square = dot(&values, &values);
-        if square == 0.0 || !row.stretch(n, dot(x, &values) / square) {
-            break;
-        }
+    let _rounds = (0..ROUNDS).take_while(|_| row.stretch_to(n, &held(row, start, x))).count();
+    for (i, x) in held(row, start, x).into_iter().enumerate() {
+        row.round(start + i, x);
     }
-    topology(row, start, x);
 }
 
 /// Distance between levels: from the value nearest to zero to the next code.
@@ -64,8 +59,8 @@ fn step(row: &DraftRow<'_>, col: usize) -> f32 {
     (row.value(col, code.saturating_add(1)) - zero).abs()
 }
 
-/// Gives every number the nearest of the nine levels; the values that come of it.
-fn topology(row: &mut DraftRow<'_>, start: usize, x: &[f32]) -> Vec<f32> {
+/// The numbers, none of them beyond the nine levels.
+fn held(row: &DraftRow<'_>, start: usize, x: &[f32]) -> Vec<f32> {
     let outer = OUTER * step(row, start);
-    x.iter().enumerate().map(|(i, x)| row.round(start + i, x.clamp(-outer, outer))).collect()
+    x.iter().map(|x| x.clamp(-outer, outer)).collect()
 }

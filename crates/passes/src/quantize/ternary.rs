@@ -57,11 +57,5 @@ fn fit(row: &mut DraftRow<'_>, n: usize, start: usize, x: &[f32], importance: &[
     if first > 0.0 && now > 0.0 {
         row.stretch(n, first / now);
     }
-    for _ in 0..ROUNDS {
-        let values = x.iter().enumerate().map(|(i, x)| (x, row.nearest(start + i, *x).1));
-        let (dot, square) = values.fold((0.0, 0.0), |(d, s), (x, v)| (d + x * v, s + v * v));
-        if square == 0.0 || !row.stretch(n, dot / square) {
-            break;
-        }
-    }
+    let _rounds = (0..ROUNDS).take_while(|_| row.stretch_to(n, x)).count();
 }
