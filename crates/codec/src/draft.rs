@@ -195,11 +195,15 @@ impl DraftRow<'_> {
         }
     }
 
-    /// Stretches the `n`-th span to the least-squares optimum for the numbers `x`, each of them held by the value nearest
-    /// to it. Says whether anything changed.
-    pub fn stretch_to(&mut self, n: usize, x: &[f32]) -> bool {
-        let values = x.iter().enumerate().map(|(i, x)| (x, self.nearest(n * self.span + i, *x).1));
-        let (dot, square) = values.fold((0.0, 0.0), |(d, s), (x, v)| (d + x * v, s + v * v));
+    /// The values of the `n`-th span that are nearest to numbers.
+    pub fn values(&self, n: usize, x: &[f32]) -> Vec<f32> {
+        x.iter().enumerate().map(|(i, x)| self.nearest(n * self.span + i, *x).1).collect()
+    }
+
+    /// Stretches the `n`-th span to the least-squares optimum for the numbers `x`, which `values` of it stand for. Says
+    /// whether anything changed.
+    pub fn stretch_to(&mut self, n: usize, x: &[f32], values: &[f32]) -> bool {
+        let (dot, square) = x.iter().zip(values).fold((0.0, 0.0), |(d, s), (x, v)| (d + x * v, s + v * v));
         square > 0.0 && self.stretch(n, dot / square)
     }
 

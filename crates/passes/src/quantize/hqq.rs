@@ -45,16 +45,17 @@ pub fn encode(encoding: &Encoding, matrix: Matrix<'_>, importance: Option<&[f32]
 /// Chooses scales and codes of the `n`-th span, which begins at column `start`.
 fn fit(row: &mut DraftRow<'_>, n: usize, start: usize, x: &[f32]) {
     row.fit(n, x, None);
-    let mut best = (objective(row, start, x), row.scales(n));
+    let mut best = (objective(row, n, x), row.scales(n));
     let unit = (x.iter().map(|x| x * x).sum::<f32>() / x.len().max(1) as f32).sqrt().max(f32::MIN_POSITIVE);
     let mut beta = BETA;
     for _ in 0..ROUNDS {
-        let error = |(i, x): (usize, &f32)| x - row.nearest(start + i, *x).1;
-        let target: Vec<f32> = x.iter().enumerate().map(|x| x.1 - unit * shrink(error(x) / unit, beta)).collect();
+        let values = row.values(n, x);
+        let target: Vec<f32> =
+            x.iter().zip(values).map(|(x, value)| x - unit * shrink((x - value) / unit, beta)).collect();
         row.fit(n, &target, None);
         // Some encoders only look at the largest number, which always fits.
-        row.stretch_to(n, &target);
-        let objective = objective(row, start, x);
+        row.stretch_to(n, &target, &row.values(n, &target));
+        let objective = objective(row, n, x);
         if objective < best.0 {
             best = (objective, row.scales(n));
         }
@@ -73,6 +74,6 @@ fn shrink(e: f32, beta: f32) -> f32 {
 }
 
 /// The sum of `|w − ŵ|^P` of a span.
-fn objective(row: &DraftRow<'_>, start: usize, x: &[f32]) -> f32 {
-    x.iter().enumerate().map(|(i, x)| (x - row.nearest(start + i, *x).1).abs().powf(POWER)).sum()
+fn objective(row: &DraftRow<'_>, n: usize, x: &[f32]) -> f32 {
+    x.iter().zip(row.values(n, x)).map(|(x, value)| (x - value).abs().powf(POWER)).sum()
 }

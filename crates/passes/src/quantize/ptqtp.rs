@@ -47,7 +47,7 @@ fn fit(row: &mut DraftRow<'_>, n: usize, start: usize, x: &[f32]) {
     if step > 0.0 && amax > 0.0 {
         row.stretch(n, amax / (OUTER * step));
     }
-    let _rounds = (0..ROUNDS).take_while(|_| row.stretch_to(n, &held(row, start, x))).count();
+    let _rounds = (0..ROUNDS).take_while(|_| row.stretch_to(n, x, &row.values(n, &held(row, start, x)))).count();
     for (i, x) in held(row, start, x).into_iter().enumerate() {
         row.round(start + i, x);
     }

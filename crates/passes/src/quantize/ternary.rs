@@ -57,5 +57,5 @@ fn fit(row: &mut DraftRow<'_>, n: usize, start: usize, x: &[f32], importance: &[
     if first > 0.0 && now > 0.0 {
         row.stretch(n, first / now);
     }
-    let _rounds = (0..ROUNDS).take_while(|_| row.stretch_to(n, x)).count();
+    let _rounds = (0..ROUNDS).take_while(|_| row.stretch_to(n, x, &row.values(n, x))).count();
 }
