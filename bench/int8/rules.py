@@ -38,8 +38,11 @@ class Net:
 
     def codes(self, name, shape, axis, dtype=np.int8, scale=0.01):
         codes = self.constant(f"{name}_q", np.random.default_rng(0).integers(-9, 9, shape).astype(dtype))
-        scales = self.constant(f"{name}_s", np.full(shape[axis], scale, np.float32))
-        return self.node("DequantizeLinear", [codes, scales], name, axis=axis)
+        grid = [self.constant(f"{name}_s", np.full(shape[axis], scale, np.float32))]
+        if dtype == np.int8:
+            # Without it QGemm is not taken.
+            grid.append(self.constant(f"{name}_z", np.zeros(shape[axis], np.int8)))
+        return self.node("DequantizeLinear", [codes, *grid], name, axis=axis)
 
     def left(self, output):
         self.node("Identity", [output], "output")
