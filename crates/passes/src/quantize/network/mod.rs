@@ -14,25 +14,31 @@
 //! 1. Batch norms are folded; what has no integer kernel is [rewritten](rewrite()) where it can be.
 //! 2. The network runs over the samples, and [`calib::ranges`] watches its values.
 //! 3. [`place()`] says which nodes run on codes, by [what onnxruntime does](kernels), and which values share a grid.
-//! 4. Values get [`FakeQuant`]s, weights and biases [grids]; Relu and Clip go into the range behind them.
+//! 4. Values get [`FakeQuant`]s; Relu and Clip go into the range behind them.
+//! 5. Weights and biases get [grids], one product after the other, by what each reads in the original and in the network
+//!    as it is rounded so far.
 //!
 //! **Paper.** Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR
 //! 2018 (arXiv 1712.05877); Nagel et al.: A White Paper on Neural Network Quantization (arXiv 2106.08295).
 
+mod equalize;
 mod fusion;
 pub mod grids;
 pub mod kernels;
 mod place;
 mod rewrite;
+mod walk;
 mod weights;
 
+pub use equalize::equalize;
 pub use fusion::fusion;
 pub use place::{Placement, place};
 pub use rewrite::rewrite;
 
+use crate::quantize::solver::SolveError;
 use crate::transform::fold::fold;
 use calib::ranges::{self, ObserveError, Seen, observe};
-use calib::{First, Samples};
+use calib::{First, LaneError, Samples};
 use graph::ops::FakeQuant;
 use graph::{Graph, GraphError, Grid, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
 use plan::{Calibrator, QuantizeSpec};
@@ -62,6 +68,14 @@ pub enum QuantizeError {
     Nothing,
     #[error("the network is quantized already: `{node}` rounds to a grid")]
     Already { node: String },
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    #[error(transparent)]
+    Solve(#[from] SolveError),
+    #[error("{0}")]
+    Encoding(String),
+    #[error("node `{node}`: its plane is not known before the network runs; give its inputs fixed sizes")]
+    Open { node: String },
     #[error("weight `{weight}` is not finite at index {index}")]
     NotFinite { weight: String, index: usize },
 }
@@ -72,7 +86,13 @@ pub enum QuantizeError {
 /// Where samples do not fit the network, something is not finite, or there is nothing to quantize.
 pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Result<Quantized, QuantizeError> {
     let samples = &First { of: samples, count: spec.samples };
-    let (mut model, notes) = prepare(model)?;
+    let (mut original, mut notes) = prepare(model)?;
+    if spec.equalize {
+        let (patch, pairs) = equalize(&original)?;
+        original.apply(patch)?;
+        notes.push(format!("{pairs} pairs of layers equalized"));
+    }
+    let mut model = original.clone();
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let seen = observe(graph, &model.weights, samples)?;
     let placement = place(graph, &seen, &|node| spec.keep.iter().any(|pattern| pattern.matches_name(&node.name)));
@@ -84,8 +104,7 @@ pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Re
         graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(n, _)| n.name.clone()).collect();
     let patch = values(&model, graph, &placement, &seen, spec)?;
     model.apply(patch)?;
-    let patch = weights::weights(&model, &on_codes, spec)?;
-    model.apply(patch)?;
+    weights::settle(&mut model, &original, &on_codes, samples, spec)?;
     Ok(Quantized { model, notes })
 }
 
