@@ -19,6 +19,7 @@ mod network;
 mod progress;
 mod proof;
 mod provenance;
+mod pruning;
 mod quality;
 mod quantize;
 mod repack;
