@@ -220,6 +220,20 @@ fn learned_rounding_beats_nearest_at_four_bits() {
 }
 
 #[test]
+fn a_budget_takes_as_few_wide_layers_as_it_needs() {
+    let narrow = QuantizeSpec { weights: Levels::I4, ..QuantizeSpec::default() };
+    let wide = |budget| {
+        let spec = QuantizeSpec { budget: Some(budget), ..narrow.clone() };
+        let made = quantize(&network(), &samples(), &spec)?;
+        Ok::<_, QuantizeError>(made.notes.iter().filter(|note| note.contains("wider")).count())
+    };
+    assert_eq!(wide(1.0).expect("is met"), 0);
+    let counts = [0.08, 0.04, 0.03].map(|budget| wide(budget).expect("is met"));
+    assert!(counts.is_sorted() && counts[2] > 0 && counts[2] < 6, "{counts:?}");
+    assert!(matches!(wide(1e-6), Err(QuantizeError::Budget { .. })));
+}
+
+#[test]
 fn weights_and_biases_lie_on_their_grids() {
     let made = quantize(&network(), &samples(), &QuantizeSpec::default()).expect("quantizes").model;
     for name in ["first.w", "second.b", "head.w", "head.b", "shift"] {

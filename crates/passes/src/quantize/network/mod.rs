@@ -25,6 +25,7 @@ mod equalize;
 mod fusion;
 pub mod grids;
 pub mod kernels;
+mod mixed;
 mod place;
 mod rewrite;
 mod walk;
@@ -40,9 +41,9 @@ use crate::transform::fold::fold;
 use calib::ranges::{self, ObserveError, Seen, observe};
 use calib::{First, LaneError, Samples};
 use graph::ops::FakeQuant;
-use graph::{Graph, GraphError, Grid, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
+use graph::{Graph, GraphError, Grid, Levels, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
 use plan::{Calibrator, QuantizeSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A quantized network.
 pub struct Quantized {
@@ -74,6 +75,10 @@ pub enum QuantizeError {
     Solve(#[from] SolveError),
     #[error("{0}")]
     Encoding(String),
+    #[error(
+        "the outputs move by {reached:.4} of their norm even with all layers but one wider; {budget} was asked for"
+    )]
+    Budget { budget: f64, reached: f64 },
     #[error("node `{node}`: its plane is not known before the network runs; give its inputs fixed sizes")]
     Open { node: String },
     #[error("weight `{weight}` is not finite at index {index}")]
@@ -92,20 +97,53 @@ pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Re
         original.apply(patch)?;
         notes.push(format!("{pairs} pairs of layers equalized"));
     }
-    let mut model = original.clone();
-    let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
-    let seen = observe(graph, &model.weights, samples)?;
-    let placement = place(graph, &seen, &|node| spec.keep.iter().any(|pattern| pattern.matches_name(&node.name)));
-    let products = |(node, on): (&Node, &bool)| *on && kernels::is_product(&node.op);
-    if !graph.nodes().iter().zip(&placement.on_codes).any(products) {
-        return Err(QuantizeError::Nothing);
-    }
-    let on_codes: Vec<String> =
-        graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(n, _)| n.name.clone()).collect();
-    let patch = values(&model, graph, &placement, &seen, spec)?;
-    model.apply(patch)?;
-    weights::settle(&mut model, &original, &on_codes, samples, spec)?;
+    let graph = original.graph().ok_or(QuantizeError::NoNetwork)?;
+    let seen = observe(graph, &original.weights, samples)?;
+    let work = Work { original, seen, samples, spec };
+    let model = match spec.budget {
+        None => work.made(&BTreeSet::new())?,
+        Some(budget) => {
+            let (model, wide) = mixed::within(&work, budget)?;
+            notes.extend(wide.iter().map(|node| format!("`{node}`: wider than the rest, for the budget")));
+            model
+        }
+    };
     Ok(Quantized { model, notes })
+}
+
+/// A network that was watched, and what is asked of it.
+struct Work<'a> {
+    /// Folded and rewritten, without grids.
+    original: Model,
+    seen: BTreeMap<ValueId, Seen>,
+    samples: &'a dyn Samples,
+    spec: &'a QuantizeSpec,
+}
+
+impl Work<'_> {
+    /// Whether a node stays in float.
+    fn keeps(&self, node: &Node) -> bool {
+        self.spec.keep.iter().any(|pattern| pattern.matches_name(&node.name))
+    }
+
+    /// The quantized network, these nodes one step more precise than the rest.
+    fn made(&self, wide: &BTreeSet<String>) -> Result<Model, QuantizeError> {
+        let mut model = self.original.clone();
+        let graph = self.original.graph().ok_or(QuantizeError::NoNetwork)?;
+        let in_float = |node: &Node| self.keeps(node) || (self.spec.weights == Levels::I8 && wide.contains(&node.name));
+        let placement = place(graph, &self.seen, &in_float);
+        let on_codes: Vec<&Node> =
+            graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(node, _)| node).collect();
+        if !on_codes.iter().any(|node| kernels::is_product(&node.op)) {
+            return Err(QuantizeError::Nothing);
+        }
+        let patch = values(&self.original, graph, &placement, &self.seen, self.spec)?;
+        model.apply(patch)?;
+        let levels = |node: &Node| if wide.contains(&node.name) { Levels::I8 } else { self.spec.weights };
+        let on_codes: Vec<(String, Levels)> = on_codes.into_iter().map(|n| (n.name.clone(), levels(n))).collect();
+        weights::settle(&mut model, &self.original, &on_codes, self.samples, self.spec)?;
+        Ok(model)
+    }
 }
 
 /// Folds and rewrites what stands in the way.

@@ -25,6 +25,8 @@ struct Product {
     bias: Option<WeightId>,
     /// Scale of its input.
     input: f32,
+    /// Codes of its weights.
+    levels: Levels,
 }
 
 /// Puts the weights of these nodes of `model` on grids; its values lie on theirs already. `original`: the same network
@@ -32,7 +34,7 @@ struct Product {
 pub(super) fn settle(
     model: &mut Model,
     original: &Model,
-    on_codes: &[String],
+    on_codes: &[(String, Levels)],
     samples: &dyn Samples,
     spec: &QuantizeSpec,
 ) -> Result<(), QuantizeError> {
@@ -53,13 +55,18 @@ pub(super) fn settle(
     Ok(())
 }
 
-fn nodes<'a>(model: &'a Model, on_codes: &[String]) -> Vec<&'a Node> {
+fn nodes<'a>(model: &'a Model, on_codes: &[(String, Levels)]) -> Vec<&'a Node> {
     let nodes = model.graph().map_or(&[][..], |graph| graph.nodes());
-    nodes.iter().filter(|n| on_codes.contains(&n.name)).collect()
+    nodes.iter().filter(|n| levels_of(on_codes, n).is_some()).collect()
+}
+
+/// The codes of a node's weights, where it runs on codes.
+fn levels_of(on_codes: &[(String, Levels)], node: &Node) -> Option<Levels> {
+    on_codes.iter().find(|(name, _)| *name == node.name).map(|(_, levels)| *levels)
 }
 
 /// The weight and the bias that a node multiplies by and adds.
-fn parts(op: &Op) -> Option<(WeightId, Option<WeightId>)> {
+pub(super) fn parts(op: &Op) -> Option<(WeightId, Option<WeightId>)> {
     match op {
         Op::Conv(op) => Some((op.weight, op.bias)),
         Op::Linear(op) => Some((op.weight, op.bias)),
@@ -67,20 +74,20 @@ fn parts(op: &Op) -> Option<(WeightId, Option<WeightId>)> {
     }
 }
 
-fn products(model: &Model, on_codes: &[String]) -> Result<Vec<Product>, QuantizeError> {
+fn products(model: &Model, on_codes: &[(String, Levels)]) -> Result<Vec<Product>, QuantizeError> {
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let mut products = Vec::new();
     for node in nodes(model, on_codes) {
-        let Some((weight, bias)) = parts(&node.op) else { continue };
+        let (Some((weight, bias)), Some(levels)) = (parts(&node.op), levels_of(on_codes, node)) else { continue };
         let grid = grid_of(model, graph, node.inputs[0])?;
         let input = grid.and_then(|grid| grid.scale.first().copied()).unwrap_or(1.0);
-        products.push(Product { node: node.name.clone(), weight, bias, input });
+        products.push(Product { node: node.name.clone(), weight, bias, input, levels });
     }
     Ok(products)
 }
 
 /// Gives every product a bias of its own, where it has one or needs one: their grids differ, and so does what they make up for.
-fn own_biases(model: &Model, on_codes: &[String], spec: &QuantizeSpec) -> Result<Patch, QuantizeError> {
+fn own_biases(model: &Model, on_codes: &[(String, Levels)], spec: &QuantizeSpec) -> Result<Patch, QuantizeError> {
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let mut patch = Patch::default();
     for node in nodes(model, on_codes) {
@@ -106,7 +113,7 @@ fn own_biases(model: &Model, on_codes: &[String], spec: &QuantizeSpec) -> Result
 }
 
 /// Puts the constants that these nodes read on grids like those of values.
-fn constants(model: &Model, on_codes: &[String], spec: &QuantizeSpec) -> Result<Patch, QuantizeError> {
+fn constants(model: &Model, on_codes: &[(String, Levels)], spec: &QuantizeSpec) -> Result<Patch, QuantizeError> {
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let maker = |value: &graph::ValueId| graph.maker(*value).map(|at| &graph.nodes()[at].op);
     let read = nodes(model, on_codes).into_iter().flat_map(|n| &n.inputs).filter_map(maker);
@@ -154,8 +161,8 @@ fn one(
         None => {
             let learned = evidence.filter(|_| spec.round == Rounding::Learned && sharers.len() == 1);
             let mut grid = match learned {
-                Some(evidence) => learn(&product.node, &mut numbers, evidence, spec)?,
-                None => nearest(&numbers, model.weights.get(product.weight).shape.first().copied(), spec),
+                Some(evidence) => learn(&product.node, &mut numbers, evidence, product.levels)?,
+                None => nearest(&numbers, model.weights.get(product.weight).shape.first().copied(), product.levels),
             };
             for (id, input) in sharers.iter().filter_map(|p| Some((p.bias?, p.input))) {
                 grids::make_room(&mut grid, &finite(model, id)?, input);
@@ -174,11 +181,11 @@ fn one(
 }
 
 /// The grid of a matrix of so many rows by the largest number of each.
-fn nearest(numbers: &[f32], rows: Option<usize>, spec: &QuantizeSpec) -> Grid {
+pub(super) fn nearest(numbers: &[f32], rows: Option<usize>, levels: Levels) -> Grid {
     let size = |row: &[f32]| row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
     let width = (numbers.len() / rows.unwrap_or(1).max(1)).max(1);
     let sizes: Vec<f32> = numbers.chunks(width).map(size).collect();
-    grids::symmetric(&sizes, spec.weights, 0)
+    grids::symmetric(&sizes, levels, 0)
 }
 
 /// Adds to the biases what the outputs of the original have more in the mean.
@@ -194,29 +201,24 @@ fn make_up(bias: &mut [f32], original: &[f32], rounded: &[f32], evidence: &Evide
 }
 
 /// Chooses codes and scales of a product's weight by what it reads.
-fn learn(node: &str, numbers: &mut [f32], evidence: &Evidence, spec: &QuantizeSpec) -> Result<Grid, QuantizeError> {
+fn learn(node: &str, numbers: &mut [f32], evidence: &Evidence, levels: Levels) -> Result<Grid, QuantizeError> {
     let rows = (numbers.len() / evidence.groups.len().max(1)).max(1);
     let mut scale = Vec::new();
     for (part, columns) in numbers.chunks_mut(rows).zip(&evidence.groups) {
-        scale.extend(learn_group(node, part, columns, spec)?);
+        scale.extend(learn_group(node, part, columns, levels)?);
     }
-    Ok(Grid { zero: vec![0; scale.len()], scale, axis: Some(0), levels: spec.weights })
+    Ok(Grid { zero: vec![0; scale.len()], scale, axis: Some(0), levels })
 }
 
 /// The same for one group of outputs; returns the scale of each.
-fn learn_group(
-    node: &str,
-    numbers: &mut [f32],
-    columns: &Columns,
-    spec: &QuantizeSpec,
-) -> Result<Vec<f32>, QuantizeError> {
+fn learn_group(node: &str, numbers: &mut [f32], columns: &Columns, levels: Levels) -> Result<Vec<f32>, QuantizeError> {
     let width = columns.inputs.width().max(1);
     let rows = numbers.len() / width;
     // With fewer rows than this the drift is mostly chance.
     if columns.inputs.tokens() >= 2 * width as u64 {
         correct(numbers, &columns.inputs);
     }
-    let name = if spec.weights == Levels::I4 { "int4-channel-f32" } else { "int8-channel-f32" };
+    let name = if levels == Levels::I4 { "int4-channel-f32" } else { "int8-channel-f32" };
     let encoding = plan::encoding(name).map_err(|e| QuantizeError::Encoding(e.to_string()))?;
     let matrix = Matrix { rows, cols: width, data: numbers };
     let problem = Problem { name: node, matrix, encoding, inputs: Some(&columns.inputs), whole: None };
