@@ -18,6 +18,7 @@ pub mod groups;
 mod removal;
 mod sensitivity;
 mod sliced;
+pub mod sparse;
 mod taylor;
 mod union;
 mod untie;
@@ -41,6 +42,10 @@ pub enum PruneError {
     Graph(#[from] GraphError),
     #[error(transparent)]
     Run(#[from] exec::Error),
+    #[error(transparent)]
+    Lane(#[from] calib::LaneError),
+    #[error("this choice of zeros learns from text that a decoder runs over; give --calibration, or take `magnitude`")]
+    NoText,
     #[error("the data cannot be read")]
     Samples { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("weight `{weight}` is quantized ({encoding}); prune before quantizing")]

@@ -134,7 +134,9 @@ impl Sparse {
         // Of a kernel a row is all that one output reads.
         let cols = weight.elements() / weight.shape.first().copied().unwrap_or(1).max(1);
         match (spec.by, inputs) {
-            (SparseBy::SparseGpt, Some(inputs)) => feed_back(&mut numbers, inputs, spec.zeros).ok_or_else(not_finite)?,
+            (SparseBy::SparseGpt, Some(inputs)) => {
+                feed_back(&mut numbers, inputs, spec.zeros).ok_or_else(not_finite)?
+            }
             (SparseBy::Wanda, Some(inputs)) => wanda(&mut numbers, &inputs.importance(), spec.zeros),
             _ => magnitude(&mut numbers, cols, spec.zeros),
         }
