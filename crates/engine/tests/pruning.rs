@@ -163,6 +163,8 @@ fn what_cannot_be_leaves_nothing() {
     }
     assert!(compress(&path, &Recipe::new(Goal::Keep), &out).is_err(), "nothing asked for");
     assert!(compress(&path, &recipe(&[to("0.5")]), &path).is_err(), "its own source");
+    let unnamed = compress(&path, &recipe(&[to("0.5")]), &folder.path().join("out")).expect_err("no .onnx");
+    assert!(unnamed.to_string().contains(".onnx"), "{unnamed}");
     assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 1, "the source alone");
 }
 
@@ -204,7 +206,7 @@ fn ten_networks() {
         let patch = passes::prune::Removal::of(gone).patch(&imported.model).expect("plain");
         smaller.apply(patch).unwrap_or_else(|e| panic!("{name}: {e}"));
         if ["squeezenet1_1", "shufflenet_v2_x1_0"].contains(&&*name) {
-            compress(&path, &recipe(&[to("channels=0.5")]), &out.path().join(&name)).unwrap_or_else(|e| panic!("{e}"));
+            compress(&path, &recipe(&[to("channels=0.5")]), &out.path().join(format!("{name}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 }

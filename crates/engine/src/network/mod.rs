@@ -28,6 +28,9 @@ pub(crate) fn compress(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome, EngineError> {
+    if out.extension().is_none_or(|extension| extension != "onnx") {
+        return Err(EngineError::NotOnnx { path: out.into() });
+    }
     pool(options)?.install(|| {
         let sources: Vec<&Path> = imported.files.iter().map(PathBuf::as_path).collect();
         let staging = Staging::open(out, &sources, options.replace)?;

@@ -29,7 +29,7 @@ use exec::Tap;
 use graph::{Buffer, Graph, Model, Node, Op, Patch, WeightId};
 use plan::{SparseBy, SparseSpec, Zeros};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What came of it.
@@ -56,10 +56,11 @@ pub fn sparsify(
     windows: &[Vec<u32>],
     advance: &dyn Fn(u64),
 ) -> Result<Sparse, PruneError> {
-    let Some(graph) = model.graph() else { return Err(PruneError::Nothing { why: None }) };
+    let Some(graph) = model.graph() else { return Err(PruneError::NoMatrices) };
     let mut sparse = Sparse { model: model.clone(), matrices: 0, zeros: 0, all: 0 };
     if !spec.by.calibrates() {
-        for id in graph.nodes().iter().flat_map(matrices).filter(|id| asked(model, *id, spec)) {
+        let all: BTreeSet<WeightId> = graph.nodes().iter().flat_map(matrices).collect();
+        for id in all.into_iter().filter(|id| asked(model, *id, spec)) {
             sparse.take(id, spec, None)?;
             advance(1);
         }
@@ -152,7 +153,7 @@ impl Sparse {
     }
 
     fn done(self) -> Result<Sparse, PruneError> {
-        if self.matrices == 0 { Err(PruneError::Nothing { why: None }) } else { Ok(self) }
+        if self.matrices == 0 { Err(PruneError::NoMatrices) } else { Ok(self) }
     }
 }
 
