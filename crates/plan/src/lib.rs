@@ -5,10 +5,12 @@
 //! measured). What evaluation measures ([`Comparison`], [`Perplexity`], [`Latency`]) is here too, because journals and
 //! reports hold it. No I/O.
 
+pub mod allocate;
 mod cost;
 mod journal;
 mod measure;
 mod method;
+mod mixed;
 mod names;
 mod pattern;
 mod plan;
@@ -22,6 +24,7 @@ pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
+pub use mixed::{Candidate, Sensitivity, Spent, Unit, Validation, mixed, units};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};
