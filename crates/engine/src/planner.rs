@@ -61,6 +61,9 @@ impl<'a> Planner<'a> {
     pub(crate) fn plan_for(&self, goal: Goal) -> Result<Plan, EngineError> {
         let recipe = Recipe { goal, ..self.recipe.clone() };
         let mut setting = setting(self.imported, &recipe, self.options, &self.costs);
+        if !matches!(goal, Goal::Preset(_) | Goal::Keep) {
+            setting.overhead = self.least_overhead(&recipe, &setting)?;
+        }
         let mut plan = self.resolve(&recipe, &setting)?;
         for round in 0..ROUNDS {
             let predicted = plan.prediction.artifact.0;
@@ -73,6 +76,18 @@ impl<'a> Planner<'a> {
         }
         let bytes = artifact_bytes(self.imported, &plan)?;
         Ok(with_bytes(plan, bytes))
+    }
+
+    /// Bytes beside the weights in the smallest artifact there is, so that budgets are refused for no byte too many.
+    fn least_overhead(&self, recipe: &Recipe, setting: &Setting<'_>) -> Result<u64, EngineError> {
+        let sized = |bytes| Recipe { goal: Goal::Size(bytes), ..recipe.clone() };
+        let smallest = match self.resolve(&sized(Bytes(0)), setting) {
+            Err(PlanError::Smallest { needs, .. } | PlanError::Budget { needs, .. }) => needs,
+            _ => return Ok(setting.overhead),
+        };
+        let plan = self.resolve(&sized(smallest), setting)?;
+        let bytes = artifact_bytes(self.imported, &plan)?.unwrap_or(plan.prediction.artifact.0);
+        Ok((setting.overhead + bytes).saturating_sub(plan.prediction.artifact.0))
     }
 
     fn resolve(&self, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {

@@ -93,7 +93,9 @@ fn folders_keep_budgets_and_what_servers_join_stays_alike() {
             plan.tensors.iter().find(|t| t.layer == Some(layer) && t.role == role.name()).unwrap().to
         };
         for layer in 0..2 {
-            assert!(of(layer, Role::AttnQ) == of(layer, Role::AttnK) && of(layer, Role::AttnQ) == of(layer, Role::AttnV));
+            assert!(
+                of(layer, Role::AttnQ) == of(layer, Role::AttnK) && of(layer, Role::AttnQ) == of(layer, Role::AttnV)
+            );
             assert_eq!(of(layer, Role::FfnGate), of(layer, Role::FfnUp));
         }
         seen.extend(plan.tensors.iter().map(|t| t.to.to_string()));
