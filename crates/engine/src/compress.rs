@@ -31,6 +31,9 @@ pub fn compress(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome, EngineError> {
+    if let Some(network) = &imported.network {
+        return crate::network::compress(imported, network, plan, out, options, progress);
+    }
     pool(options)?.install(|| Run::new(imported, plan, out, options, progress)?.finish()?.settle())
 }
 
@@ -122,6 +125,7 @@ impl<'a> Run<'a> {
             notes: self.notes,
             stages: self.stages,
             proof,
+            network: None,
         };
         Ok(Finished { journal, violations, staging: self.staging, checkpoint: self.checkpoint })
     }

@@ -103,7 +103,7 @@ pub(crate) fn write_folder(
         Container::Gptq => Target::Gptq(ZeroPoints::LessOne),
         Container::GptqV2 => Target::Gptq(ZeroPoints::Plain),
         Container::Awq => Target::Awq,
-        Container::Gguf | Container::CompressedTensors | Container::Safetensors => {
+        Container::Gguf | Container::CompressedTensors | Container::Safetensors | Container::Onnx => {
             let written = export::compressed_tensors::write(model, out, max_shard, progress)?;
             return add_tokenizer(model, out).map(|()| written);
         }

@@ -37,6 +37,8 @@ pub enum EngineError {
     Data(#[from] DataError),
     #[error(transparent)]
     Lane(#[from] LaneError),
+    #[error(transparent)]
+    Images(#[from] crate::ImagesError),
     #[error("{}: line {line} is no JSON object with a text `{field}`; name the field with --field", path.display())]
     Line { path: PathBuf, line: usize, field: String },
     #[error("windows of {length} tokens are asked for, the model was made for {context}; ask for shorter ones")]
@@ -85,6 +87,16 @@ pub enum EngineError {
     Contract { artifact: PathBuf, source: ContractError },
     #[error("{}: cannot be opened again: {source}; it was not kept", artifact.display())]
     Reopen { artifact: PathBuf, source: ImportError },
+    #[error("{}: run again from the file it is {apart:.1e} apart from the network that was written; it was not kept", artifact.display())]
+    Unproven { artifact: PathBuf, apart: f64 },
+    #[error("the step `{step}` learns from samples; give them with --data, or leave the step out")]
+    NoData { step: &'static str },
+    #[error(transparent)]
+    Training(#[from] crate::training::TrainingError),
+    #[error("the data cannot be read")]
+    Samples { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Run(#[from] exec::Error),
     #[error("the artifact misses its bounds: {}; it was kept as `{}`", list(violations), rejected.display())]
     Gates { rejected: PathBuf, violations: Vec<Violation>, journal: Box<Journal> },
     #[error(

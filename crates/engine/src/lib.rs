@@ -13,8 +13,10 @@ mod compress;
 mod contract;
 mod convert;
 mod error;
+mod images;
 mod importance;
 mod loader;
+mod network;
 mod planner;
 mod progress;
 mod proof;
@@ -31,7 +33,7 @@ mod texts;
 pub mod training;
 mod verify;
 
-pub use calib::data;
+pub use calib::{Batch, Samples, data};
 pub use calibrate::calibrate;
 pub use calibration::Calibration;
 pub use choosing::Texts;
@@ -39,6 +41,7 @@ pub use compress::{Outcome, compress};
 pub use contract::ContractError;
 pub use convert::{Converted, convert};
 pub use error::EngineError;
+pub use images::{Images, ImagesError, PREPROCESS, preprocess_of};
 pub use importance::{Importance, ImportanceError, gather_imatrix, importance};
 pub use planner::{Planner, plan, revise};
 pub use progress::{Progress, Quiet, Unit};
@@ -50,7 +53,7 @@ pub use texts::{TextFile, read_texts};
 pub use verify::{Verification, verify};
 
 use ::plan::Bytes;
-use exec::Compute;
+use exec::{Compute, Examples};
 use formats::imatrix::Imatrix;
 
 /// How a run is carried out.
@@ -70,6 +73,12 @@ pub struct Options<'a> {
     pub calibration: Option<&'a Calibration>,
     /// How much each input column matters, for the searches of encodings.
     pub imatrix: Option<&'a Imatrix>,
+    /// What steps of networks run them on.
+    pub data: Option<&'a dyn Samples>,
+    /// What networks learn from again.
+    pub examples: Option<&'a dyn Examples>,
+    /// What is held out: accuracy is measured on it.
+    pub valid: Option<&'a dyn Examples>,
     /// What matrix products of the proof are computed in.
     pub compute: Compute,
 }

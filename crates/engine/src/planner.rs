@@ -128,24 +128,29 @@ pub(crate) fn setting<'a>(
 /// Bytes of the artifact, as its writer will count them; `None` where that is not known before, or it cannot be written.
 fn artifact_bytes(imported: &Imported, plan: &Plan) -> Result<Option<u64>, EngineError> {
     let split = plan.recipe.output.split_size.map(|b| b.0);
-    let mut model: Model = imported.model.clone();
-    let decisions: Vec<_> = plan.tensors.iter().filter_map(|t| Some((model.weights.find(&t.name)?, t.to))).collect();
-    crate::quantize::round_all(&mut model, &decisions, &crate::Importance::default())?;
     Ok(match plan.container {
         Container::Gguf => {
-            let name = model_name(imported);
-            let options =
-                export::gguf::Options { name: &name, file_type: file_type(plan, &model), split_max_bytes: split };
-            let tokenizer = imported.tokenizer()?;
-            export::gguf::bytes(&model, &tokenizer, &imported.path, options).ok()
+            let (model, name) = (rounded(imported, plan)?, model_name(imported));
+            let file_type = file_type(plan, &model);
+            let options = export::gguf::Options { name: &name, file_type, split_max_bytes: split };
+            let tokenizer = imported.tokenizer().ok();
+            tokenizer.and_then(|tokenizer| export::gguf::bytes(&model, &tokenizer, &imported.path, options).ok())
         }
         // A folder made from a GGUF file gets a tokenizer that is made when it is written.
         Container::CompressedTensors | Container::Safetensors if imported.metadata.is_none() => {
             let shard = split.unwrap_or(export::compressed_tensors::MAX_SHARD);
-            export::compressed_tensors::bytes(&encoded(imported, plan, &model), shard).ok()
+            export::compressed_tensors::bytes(&encoded(imported, plan, &rounded(imported, plan)?), shard).ok()
         }
         _ => None,
     })
+}
+
+/// The model in the plan's encodings, of which no number is computed.
+fn rounded(imported: &Imported, plan: &Plan) -> Result<Model, EngineError> {
+    let mut model = imported.model.clone();
+    let decisions: Vec<_> = plan.tensors.iter().filter_map(|t| Some((model.weights.find(&t.name)?, t.to))).collect();
+    crate::quantize::round_all(&mut model, &decisions, &crate::Importance::default())?;
+    Ok(model)
 }
 
 fn with_bytes(mut plan: Plan, bytes: Option<u64>) -> Plan {

@@ -9,6 +9,12 @@ pub enum Unit {
     Weights,
     /// Tokens of text.
     Tokens,
+    /// Inputs of a network.
+    Samples,
+    /// Prune groups.
+    Groups,
+    /// Steps of training.
+    Steps,
 }
 
 /// Hears of a run's progress, from any thread.
@@ -19,6 +25,8 @@ pub trait Progress: Sync {
     fn advance(&self, amount: u64);
     /// The stage is over.
     fn end(&self);
+    /// How it goes, in words that the next ones replace.
+    fn say(&self, _words: &str) {}
 }
 
 /// Hears nothing.

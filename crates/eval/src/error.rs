@@ -18,6 +18,16 @@ pub enum EvalError {
     Id { id: u32, vocab: usize },
     #[error("the logits of scored token {token} are not finite numbers; the model is damaged")]
     NotANumber { token: usize },
+    #[error("the network's first output `{output}` is no row of scores for each sample")]
+    NoClasses { output: String },
+    #[error("the reference tells {reference} classes apart, the network {network}")]
+    Classes { reference: usize, network: usize },
+    #[error("{data}: sample {index} has the label {label}, the network tells {classes} classes apart")]
+    Label { data: String, index: usize, label: u32, classes: usize },
+    #[error("{data} has no labels; name a reference, then the share of samples with the same class is measured")]
+    NoLabels { data: String },
+    #[error("the scores of sample {sample} are not finite numbers; the model is damaged")]
+    Scores { sample: usize },
     #[error(transparent)]
     Run(#[from] exec::Error),
 }

@@ -1,8 +1,9 @@
 //! Perplexity, divergence from a reference, agreement, latency, memory. Every figure carries what it holds under.
 //!
 //! Models are given as [`LanguageModel`]s; [`Running`] makes one of an imported model. Results are the types of `plan`
-//! ([`plan::Perplexity`], [`plan::Comparison`], [`plan::Latency`]).
+//! ([`plan::Perplexity`], [`plan::Comparison`], [`plan::Latency`]; of networks that name classes, [`plan::Accuracy`]).
 
+mod accuracy;
 mod error;
 mod latency;
 mod machine;
@@ -12,6 +13,7 @@ mod score;
 mod stats;
 mod windows;
 
+pub use accuracy::{Classifier, accuracy};
 pub use error::EvalError;
 pub use latency::latency;
 pub use machine::{machine, peak_memory};

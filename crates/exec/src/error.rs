@@ -36,6 +36,10 @@ pub enum Error {
     NotALanguageModel { inputs: usize, outputs: usize },
     #[error("{got} inputs for a graph with {expected}")]
     Inputs { got: usize, expected: usize },
+    #[error("a network with one input of numbers is needed, of fixed lengths but for the batch: {why}")]
+    Intake { why: String },
+    #[error("sample {index}: {source}")]
+    Sample { index: usize, source: crate::SampleError },
     #[error("value `{value}`: {got} samples, another value of the same run has another number")]
     Batches { value: String, got: usize },
     #[error("{targets} targets for {tokens} tokens")]

@@ -8,6 +8,7 @@ pub mod atomic;
 mod error;
 pub mod gguf;
 pub mod hf;
+pub mod images;
 pub mod imatrix;
 mod mapped;
 pub mod onnx;

@@ -14,6 +14,11 @@ impl Graph {
         self.nodes().iter().enumerate().filter(move |(_, n)| n.inputs.contains(&value)).map(|(i, _)| i)
     }
 
+    /// The node that makes a value, by position; inputs of the graph have none.
+    pub fn maker(&self, value: ValueId) -> Option<usize> {
+        self.nodes().iter().position(|n| n.outputs.contains(&value))
+    }
+
     /// Gives a node another op; [`Graph::refresh`] then follows the shapes.
     pub fn set_op(&mut self, node: &str, op: Op) -> Result<(), GraphError> {
         let at = self.need(node)?;
@@ -42,7 +47,7 @@ impl Graph {
     }
 
     /// Puts a node with one input and one output behind a value: the named readers read its output instead, or all readers
-    /// and the graph's outputs where none are named.
+    /// and the graph's outputs where none are named. An output of the graph then hands its name on.
     pub fn insert_behind(
         &mut self,
         value: ValueId,
@@ -61,6 +66,11 @@ impl Graph {
             self.nodes_mut()[at].inputs.iter_mut().filter(|v| **v == value).for_each(|v| *v = made);
         }
         if readers.is_none() {
+            if self.outputs().contains(&value) && !self.inputs().contains(&value) {
+                let shown = self.values()[value.0].name.clone();
+                self.name_value(value, &format!("{shown} (before {name})"));
+                self.name_value(made, &shown);
+            }
             self.outputs_mut().iter_mut().filter(|v| **v == value).for_each(|v| *v = made);
         }
         let behind = self.nodes().iter().position(|n| n.outputs.contains(&value)).map_or(0, |maker| maker + 1);

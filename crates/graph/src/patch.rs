@@ -96,7 +96,9 @@ impl Patch {
 impl Model {
     /// Applies a patch, then checks the graph.
     pub fn apply(&mut self, patch: Patch) -> Result<(), GraphError> {
+        let mut reshaped = !patch.edits.is_empty();
         for change in patch.changes {
+            reshaped |= self.weights.get(change.weight).shape != change.shape;
             self.weights.replace(change.weight, change.encoding, change.shape, change.source);
         }
         for weight in patch.added {
@@ -105,8 +107,7 @@ impl Model {
         for (weight, grid) in patch.grids {
             self.weights.set_grid(weight, grid);
         }
-        if let (Body::Decoder { graph, .. } | Body::Network { graph }, false) = (&mut self.body, patch.edits.is_empty())
-        {
+        if let (Body::Decoder { graph, .. } | Body::Network { graph }, true) = (&mut self.body, reshaped) {
             for edit in patch.edits {
                 apply(graph, edit, &self.weights)?;
             }

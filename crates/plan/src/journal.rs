@@ -1,5 +1,6 @@
 //! What happened, measured: the third of the three values, beside the model and the plan.
 
+use crate::NetworkEntry;
 use crate::measure::{Comparison, Machine};
 use codec::Encoding;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub struct Journal {
     pub seconds: Versus,
     /// The artifact reopened and measured.
     pub proof: Proof,
+    /// What became of a network, where the model is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkEntry>,
 }
 
 /// From what, by what, where a run was made.

@@ -5,31 +5,49 @@
 //! measured). What evaluation measures ([`Comparison`], [`Perplexity`], [`Latency`]) is here too, because journals and
 //! reports hold it. No I/O.
 
+mod accuracy;
 pub mod allocate;
+mod arena;
 mod cost;
+mod counters;
+mod fusion;
 mod journal;
 mod measure;
 mod method;
 mod mixed;
 mod names;
+mod network;
 mod pattern;
 mod plan;
 pub mod preset;
+mod prune;
+mod quantize;
 mod recipe;
 mod resolve;
+mod step;
+mod training;
 mod transform;
 mod units;
 
+pub use accuracy::{Accuracy, Against, SampleConditions, Share};
+pub use arena::Arena;
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
+pub use counters::{Counters, macs};
+pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
 pub use mixed::{Candidate, Sensitivity, Spent, Unit, Validation, mixed, units};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
+pub use network::{Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
+pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, Resource};
+pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator};
 pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
+pub use step::{Step, step_names};
+pub use training::{DistillSpec, OptimizerSpec, TrainingSpec};
 pub use transform::Transform;
 pub use units::{Bpw, Bytes, UnitError};

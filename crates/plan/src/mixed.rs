@@ -80,7 +80,7 @@ const PACKS: [Pack; 4] = [Pack::W4A16, Pack::W4A16Asym, Pack::W4A16G32, Pack::W8
 pub fn units(model: &Model, recipe: &Recipe) -> Option<Vec<Unit>> {
     let kind = Kind::of(recipe.output.format.unwrap_or(Container::Gguf))?;
     let budget = matches!(recipe.goal, Goal::Bpw(_) | Goal::Size(_) | Goal::Divergence(_));
-    let facts = model.decoder().map(Facts::of).filter(|_| budget)?;
+    let facts = model.decoder().map(Facts::of).filter(|_| budget && recipe.steps.is_empty())?;
     let free = |w: &Weight| kind.encodes(&facts, w) && !recipe.rules.iter().any(|rule| resolve::applies(rule, w));
     let mut alike: BTreeMap<Alike, Vec<WeightId>> = BTreeMap::new();
     for (id, weight) in model.weights.iter().filter(|(_, w)| free(w)) {
@@ -104,7 +104,7 @@ impl Kind {
         match container {
             Container::Gguf => Some(Kind::Gguf),
             Container::CompressedTensors => Some(Kind::CompressedTensors),
-            Container::Gptq | Container::GptqV2 | Container::Awq | Container::Safetensors => None,
+            Container::Gptq | Container::GptqV2 | Container::Awq | Container::Safetensors | Container::Onnx => None,
         }
     }
 

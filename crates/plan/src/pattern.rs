@@ -26,6 +26,11 @@ impl Pattern {
         role.name() == self.text
     }
 
+    /// Whether something of this name is meant.
+    pub fn matches_name(&self, name: &str) -> bool {
+        self.regex.as_ref().map_or(name == self.text, |regex| regex.is_match(name))
+    }
+
     /// Whether it names exactly one weight, rather than describing several.
     pub fn is_name_of(&self, weight: &Weight) -> bool {
         self.regex.is_none() && weight.name == self.text

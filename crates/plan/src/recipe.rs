@@ -13,6 +13,9 @@
 //! text = ["letters.txt"]
 //! samples = 128
 //!
+//! [[step]]                      # networks: what is done to them, in this order
+//! prune = { macs = 0.5 }
+//!
 //! [output]
 //! format = "gguf"
 //! split-size = "2GB"
@@ -24,7 +27,7 @@
 use crate::measure::Comparison;
 use crate::names::{meant, nearest, serde_encoding};
 use crate::units::{Bpw, Bytes};
-use crate::{Method, Pattern, Preset, Transform};
+use crate::{Method, Pattern, Preset, Step, Transform};
 use codec::Encoding;
 use graph::Model;
 use serde::{Deserialize, Serialize};
@@ -37,7 +40,9 @@ pub enum RecipeError {
     Toml { message: String, suggestion: Option<String> },
     #[error("the recipe asks for `{0}` and `{1}`; keep one of them")]
     TwoGoals(&'static str, &'static str),
-    #[error("the recipe asks for nothing; give `preset`, `target`, `max-size`, `max-kld` or a `[[rule]]`")]
+    #[error(
+        "the recipe asks for nothing; give `preset`, `target`, `max-size`, `max-kld`, a `[[rule]]` or a `[[step]]`"
+    )]
     Nothing,
     #[error("`max-kld` is {0}; it has to be a number of nats above 0")]
     Divergence(f64),
@@ -55,6 +60,8 @@ pub struct Recipe {
     pub method: Option<Method>,
     /// What is done to weights before they are encoded, in this order; rotations come first wherever they stand.
     pub transforms: Vec<Transform>,
+    /// What is done to a network, in this order.
+    pub steps: Vec<Step>,
     /// What methods learn from.
     pub calibration: CalibrationSpec,
     /// What is written.
@@ -152,6 +159,8 @@ pub enum Container {
     Awq,
     /// A Hugging Face folder of plain numbers.
     Safetensors,
+    /// An ONNX file.
+    Onnx,
 }
 
 impl std::fmt::Display for Container {
@@ -163,6 +172,7 @@ impl std::fmt::Display for Container {
             Container::GptqV2 => "gptq-v2",
             Container::Awq => "awq",
             Container::Safetensors => "safetensors",
+            Container::Onnx => "onnx",
         })
     }
 }
@@ -258,6 +268,8 @@ struct Written {
     transforms: Vec<Transform>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rule: Vec<Rule>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    step: Vec<Step>,
     calibration: CalibrationSpec,
     output: Output,
     proof: ProofSpec,
@@ -282,7 +294,9 @@ impl TryFrom<Written> for Recipe {
             }
             [(_, goal)] => goal,
             [(a, _), (b, _), ..] => return Err(RecipeError::TwoGoals(a, b)),
-            [] if w.rule.is_empty() && w.output.format.is_none() => return Err(RecipeError::Nothing),
+            [] if w.rule.is_empty() && w.step.is_empty() && w.output.format.is_none() => {
+                return Err(RecipeError::Nothing);
+            }
             [] => Goal::Keep,
         };
         Ok(Recipe {
@@ -290,6 +304,7 @@ impl TryFrom<Written> for Recipe {
             rules: w.rule,
             method: w.method,
             transforms: w.transforms,
+            steps: w.step,
             calibration: w.calibration,
             output: w.output,
             proof: w.proof,
@@ -303,6 +318,7 @@ impl From<Recipe> for Written {
             method: recipe.method,
             transforms: recipe.transforms,
             rule: recipe.rules,
+            step: recipe.steps,
             calibration: recipe.calibration,
             output: recipe.output,
             proof: recipe.proof,
@@ -327,6 +343,7 @@ impl Recipe {
             rules: Vec::new(),
             method: None,
             transforms: Vec::new(),
+            steps: Vec::new(),
             calibration: CalibrationSpec::default(),
             output: Output::default(),
             proof: ProofSpec::default(),

@@ -4,10 +4,10 @@ use crate::cost::{self, Setting};
 use crate::names::meant;
 use crate::preset::{Facts, Mix, Pack, Preset};
 use crate::units::Bytes;
-use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, encoding_name};
+use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, encoding_name, step_names};
 use codec::packed::{Granularity, ScaleType};
 use codec::{CodecError, Dtype, Encoding, Packed};
-use graph::{Model, Weight, WeightId};
+use graph::{Body, Model, Weight, WeightId};
 use std::collections::BTreeSet;
 
 /// Why there is no plan.
@@ -18,6 +18,12 @@ pub enum PlanError {
     NothingMatched { pattern: String, suggestion: Option<String> },
     #[error("nothing to do: no weight would change under `{mix}`")]
     NothingChanges { mix: String },
+    #[error(
+        "presets, rules and sizes are for language models; a network takes steps: give --prune or --int8, or `[[step]]` in a recipe"
+    )]
+    NoSteps,
+    #[error("the step `{step}` is for networks (ONNX files), and this is none")]
+    NoNetwork { step: &'static str },
     #[error("weight `{tensor}`: {why}")]
     DoesNotFit { tensor: String, why: CodecError },
     #[error(
@@ -78,7 +84,11 @@ const PACK_LADDER: [Pack; 2] = [Pack::W8A16, Pack::W4A16];
 
 /// Resolves a recipe for a model.
 pub fn resolve(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
-    check_rules(model, recipe)?;
+    match (&model.body, recipe.steps.first()) {
+        (Body::Network { .. }, _) => return network(model, recipe, setting),
+        (_, Some(step)) => return Err(PlanError::NoNetwork { step: step.name() }),
+        (_, None) => check_rules(model, recipe)?,
+    }
     match recipe.goal {
         Goal::Keep => plan(model, recipe, None, setting),
         Goal::Preset(preset) => plan(model, recipe, Some(preset), setting),
@@ -88,6 +98,20 @@ pub fn resolve(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<
             within(model, recipe, bytes, &asked, setting)
         }
     }
+}
+
+/// The plan for a network: its steps decide as they run, so weights stand in it as they are.
+fn network(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    if recipe.steps.is_empty() || recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
+        return Err(PlanError::NoSteps);
+    }
+    let as_is =
+        |(_, w): (_, &std::sync::Arc<Weight>)| PlannedTensor::new(w, w.encoding, "as the steps leave it".into());
+    let tensors = model.weights.iter().map(as_is).collect::<Result<Vec<_>, _>>()?;
+    let (container, mix) = (Container::Onnx, step_names(&recipe.steps));
+    let prediction = cost::predict(model, &tensors, setting);
+    let parameters = model.parameters() as u64;
+    Ok(Plan { container, mix, parameters, prediction, spent: None, recipe: recipe.clone(), tensors })
 }
 
 /// The first preset of the ladder whose artifact is small enough.
@@ -114,7 +138,7 @@ fn ladder(container: Container) -> Vec<Preset> {
     match container {
         Container::Gguf => GGUF_LADDER.map(Preset::Mix).to_vec(),
         Container::CompressedTensors => PACK_LADDER.map(Preset::Pack).to_vec(),
-        Container::Gptq | Container::GptqV2 | Container::Awq | Container::Safetensors => Vec::new(),
+        Container::Gptq | Container::GptqV2 | Container::Awq | Container::Safetensors | Container::Onnx => Vec::new(),
     }
 }
 
@@ -257,7 +281,7 @@ pub(crate) fn check_container(container: Container, tensor: &PlannedTensor) -> R
             Container::CompressedTensors => true,
             Container::Gptq | Container::GptqV2 => transposed(packed, &[2, 3, 4, 8]),
             Container::Awq => transposed(packed, &[4]),
-            Container::Gguf | Container::Safetensors => false,
+            Container::Gguf | Container::Safetensors | Container::Onnx => false,
         },
     };
     if holds {

@@ -3,6 +3,7 @@
 //! Computes nothing that was not measured: it only adds up, sorts and draws.
 
 mod chart;
+mod network;
 mod page;
 pub mod text;
 

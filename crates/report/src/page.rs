@@ -20,13 +20,13 @@ pub fn page(report: &Report) -> Markup {
             body {
                 header { h1 { "Made tinier, with proof" } p { (lead(report)) } }
                 (tiles(report))
-                (quality(report))
-                (sizes(report))
-                (errors(report))
-                (prediction(report))
+                @match &report.journal.network {
+                    Some(network) => { (crate::network::sections(network)) }
+                    None => { (quality(report)) (sizes(report)) (errors(report)) (prediction(report)) }
+                }
                 (notes(report))
                 (provenance(report))
-                (tensors(report))
+                @if report.journal.network.is_none() { (tensors(report)) }
             }
         }
     }

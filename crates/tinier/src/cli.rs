@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use engine::data::{Method as DataMethod, Mix};
-use plan::{Bpw, Bytes, Container, Method, Preset, Transform};
+use formats::images::Layout;
+use plan::{Bpw, Budget, Bytes, Container, DistillSpec, Method, Preset, Step, TrainingSpec, Transform};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -60,13 +61,13 @@ pub enum Command {
     Imatrix(ImatrixArgs),
     /// Repack a quantized model into another container without changing a number
     Convert(Convert),
-    /// Measure perplexity, divergence from another model, or latency
+    /// Measure perplexity, accuracy, divergence from another model, or latency
     Eval(Eval),
     /// Check an artifact: structure always, quality where its source is given
     Verify(Verify),
     /// Generate text
     Run(Run),
-    /// Train a decoder and its tokenizer from a recipe
+    /// Train a decoder and its tokenizer, or a network that names classes, from a recipe
     Train(Train),
     /// Turn a JSON report into an HTML page
     Report(ReportArgs),
@@ -80,7 +81,7 @@ pub enum Command {
 /// The model that a command works on.
 #[derive(Args, Clone, Debug)]
 pub struct Source {
-    /// Hugging Face folder, GGUF file, or a model id such as Qwen/Qwen3-0.6B [default: the model shipped with tinier]
+    /// Hugging Face folder, GGUF or ONNX file, or a model id such as Qwen/Qwen3-0.6B [default: the model shipped with tinier]
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: Option<String>,
 }
@@ -122,6 +123,37 @@ pub struct Goal {
     /// Split the artifact into files of at most this size
     #[arg(long, value_name = "SIZE")]
     pub split_size: Option<Bytes>,
+}
+
+/// Recovery as it is where only its length is given.
+fn recovery(epochs: usize) -> TrainingSpec {
+    let distill = Some(DistillSpec::default());
+    TrainingSpec { epochs, rate: 0.01, distill, statistics: 32, ..TrainingSpec::default() }
+}
+
+/// What is done to a network, in the order in which they stand here; a recipe's `[[step]]` gives another.
+#[derive(Args, Clone, Debug)]
+pub struct Steps {
+    /// Networks: take channels out until so much is left: 0.5 of the multiply-adds, or channels=0.5, parameters=0.3,
+    /// bytes=300kB, peak=256KiB
+    #[arg(long, value_name = "BUDGET", conflicts_with = "goal")]
+    pub prune: Option<Budget>,
+    /// Networks: let what is left learn again for so many epochs, from --data and from the network as it was
+    #[arg(long, value_name = "EPOCHS", conflicts_with = "goal")]
+    pub recover: Option<usize>,
+    /// Networks: put values and weights on grids of 8-bit integers, as onnxruntime's kernels take them; learns from --data
+    #[arg(long, conflicts_with = "goal")]
+    pub int8: bool,
+}
+
+impl Steps {
+    /// The steps that are asked for.
+    pub fn steps(&self) -> Vec<Step> {
+        let prune = self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget)));
+        let recover = self.recover.map(|epochs| Step::Recover(recovery(epochs)));
+        let quantize = self.int8.then(|| Step::Quantize(plan::QuantizeSpec::default()));
+        prune.into_iter().chain(recover).chain(quantize).collect()
+    }
 }
 
 fn container(word: &str) -> Result<Container, String> {
@@ -170,6 +202,49 @@ fn method(word: &str) -> Result<Method, String> {
     Method::ALL.into_iter().find(|m| m.name() == word).ok_or_else(|| format!("expected one of {}", names()))
 }
 
+/// Samples to run a network on, and how their numbers come into its range: `(x · scale − mean) / std`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Data {
+    /// Samples: CIFAR .bin, MNIST idx, .npy, .npz:PART, a folder of folders of images; more than one are joined
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Samples")]
+    pub data: Vec<PathBuf>,
+    /// Multiply stored numbers first [default: what the file says, else 1; for example: 1/255]
+    #[arg(long, value_name = "X", value_parser = ratio, help_heading = "Samples")]
+    pub scale: Option<f64>,
+    /// Then take this off, one number or one for each channel [for example: .485,.456,.406]
+    #[arg(long, value_name = "X,…", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Samples")]
+    pub mean: Vec<f64>,
+    /// Then divide by this, one number or one for each channel
+    #[arg(long, value_name = "X,…", value_delimiter = ',', help_heading = "Samples")]
+    pub std: Vec<f64>,
+    /// How samples are stored, where their shape leaves that open: nchw or nhwc
+    #[arg(long, value_parser = layout, help_heading = "Samples")]
+    pub layout: Option<Layout>,
+    /// Share of an image file's shorter side that is seen [default: 1]
+    #[arg(long, value_name = "SHARE", help_heading = "Samples")]
+    pub crop: Option<f64>,
+    /// Run at most so many samples
+    #[arg(long, value_name = "N", help_heading = "Samples")]
+    pub count: Option<usize>,
+}
+
+/// A number, or one over another.
+fn ratio(word: &str) -> Result<f64, String> {
+    let number = |word: &str| word.trim().parse::<f64>().map_err(|e| e.to_string());
+    match word.split_once('/') {
+        Some((over, under)) => Ok(number(over)? / number(under)?),
+        None => number(word),
+    }
+}
+
+fn layout(word: &str) -> Result<Layout, String> {
+    match word {
+        "nchw" => Ok(Layout::Nchw),
+        "nhwc" => Ok(Layout::Nhwc),
+        _ => Err("expected nchw or nhwc".into()),
+    }
+}
+
 /// Text to measure on, and how.
 #[derive(Args, Clone, Debug)]
 pub struct Text {
@@ -206,6 +281,8 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub goal: Goal,
     #[command(flatten)]
+    pub steps: Steps,
+    #[command(flatten)]
     pub learn: Learn,
     /// The smallest mix that is predicted to diverge by no more nats per token
     #[arg(long, group = "goal", value_name = "NATS")]
@@ -228,9 +305,16 @@ pub struct Compress {
     #[command(flatten)]
     pub goal: Goal,
     #[command(flatten)]
+    pub steps: Steps,
+    #[command(flatten)]
     pub learn: Learn,
     #[command(flatten)]
     pub text: Text,
+    #[command(flatten)]
+    pub data: Data,
+    /// Networks: held-out samples that accuracy is measured on, before and after
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Samples")]
+    pub valid: Vec<PathBuf>,
     #[command(flatten)]
     pub gates: Gates,
     /// How much each input column matters, as `tinier imatrix` or llama-imatrix found: encodings keep what matters
@@ -336,6 +420,8 @@ pub struct Eval {
     pub reference: Option<String>,
     #[command(flatten)]
     pub text: Text,
+    #[command(flatten)]
+    pub data: Data,
     /// Score each token with the longest context that windows this far apart give it, as is usual with transformers
     /// [default: windows without overlap, second halves scored, as llama-perplexity]
     #[arg(long, value_name = "N")]
@@ -391,11 +477,11 @@ pub struct Train {
     /// A training recipe in TOML
     #[arg(value_hint = ValueHint::FilePath)]
     pub recipe: PathBuf,
-    /// Where the recipe's texts are [default: beside the recipe]
+    /// Where the recipe's texts or samples are [default: beside the recipe]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data: Option<PathBuf>,
-    /// The folder that the model goes to; checkpoints stand beside it
-    #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// The folder, or the .onnx file, that the model goes to; checkpoints stand beside it
+    #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub output: PathBuf,
 }
 

@@ -68,6 +68,9 @@ impl Progress for Bar {
             Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}",
             Unit::Weights => "{pos}/{len} tensors",
             Unit::Tokens => "{pos}/{len} tokens  {per_sec}",
+            Unit::Samples => "{pos}/{len} samples  {per_sec}",
+            Unit::Groups => "{pos} groups",
+            Unit::Steps => "{pos}/{len} steps  {msg}",
         };
         self.stage(stage, total, amounts);
     }
@@ -81,6 +84,10 @@ impl Progress for Bar {
                 stage.hidden = false;
             }
         });
+    }
+
+    fn say(&self, words: &str) {
+        self.message(words.to_owned());
     }
 
     fn end(&self) {

@@ -60,7 +60,7 @@ pub fn text(file: Option<&Path>, source: &Imported, common: &Common, bar: &Bar) 
     if let Some(path) = file {
         return read_text(path).map(Some);
     }
-    if source.model.graph().is_none() {
+    if source.model.decoder().is_none() {
         return Ok(None);
     }
     Ok(Some(engine::sampled_text(source, common.seed, bar)?))

@@ -1,13 +1,15 @@
-//! AdamW over all weights of a graph, with decay for matrices only and clipping of the whole gradient's norm.
+//! Optimizers over all weights of a graph: AdamW, and gradient descent with momentum. Weight decay is for matrices and kernels
+//! only, not for norms and biases; the whole gradient's norm is clipped.
 //!
-//! Source: Loshchilov and Hutter 2017; decay groups and clipping as is usual for decoders since GPT-2.
+//! Sources: Loshchilov and Hutter 2017; Sutskever et al. 2013; decay groups and clipping as is usual for decoders since GPT-2,
+//! and for image networks since He et al. 2018 ("Bag of Tricks").
 
 use exec::{Error, Grads, Weights};
-use graph::{WeightId, WeightStore};
-use kernels::AdamW;
+use graph::{Graph, Op, WeightId, WeightStore};
+use kernels::{AdamW, Sgd};
 use serde::{Deserialize, Serialize};
 
-/// The constants of the optimizer.
+/// The constants of AdamW.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Constants {
@@ -29,7 +31,34 @@ impl Default for Constants {
     }
 }
 
-/// Both moments of one weight.
+/// How gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// See [`kernels::adamw`](kernels::adamw()).
+    AdamW(Constants),
+    /// See [`kernels::sgd`](kernels::sgd()).
+    Sgd {
+        /// Decay of the velocity.
+        momentum: f64,
+        /// Whether a step looks ahead.
+        nesterov: bool,
+        /// Added to the gradients of matrices, times the weight.
+        weight_decay: f64,
+        /// The gradient is scaled down to this norm where it is longer.
+        clip: f64,
+    },
+}
+
+impl Rule {
+    fn clip(&self) -> f64 {
+        match self {
+            Rule::AdamW(constants) => constants.clip,
+            Rule::Sgd { clip, .. } => *clip,
+        }
+    }
+}
+
+/// Both moments of one weight; of gradient descent only the first, its velocity.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moments {
     /// Of the gradient.
@@ -38,19 +67,26 @@ pub struct Moments {
     pub second: Vec<f32>,
 }
 
-/// The optimizer: constants, and moments by weight.
+/// The optimizer: its rule, and moments by weight.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
-    constants: Constants,
+    rule: Rule,
     /// In the order of the store.
     pub moments: Vec<Moments>,
+    /// Which weights decay.
+    decays: Vec<bool>,
 }
 
 impl Optimizer {
     /// Moments of zero for every weight of the store.
-    pub fn new(store: &WeightStore, constants: Constants) -> Optimizer {
-        let zero = |n: usize| Moments { first: vec![0.0; n], second: vec![0.0; n] };
-        Optimizer { constants, moments: store.iter().map(|(_, w)| zero(w.elements())).collect() }
+    pub fn new(graph: &Graph, store: &WeightStore, rule: Rule) -> Optimizer {
+        let second = matches!(rule, Rule::AdamW(_));
+        let zero = |n: usize| Moments { first: vec![0.0; n], second: vec![0.0; if second { n } else { 0 }] };
+        let mut decays: Vec<bool> = store.iter().map(|(_, w)| w.shape.len() > 1).collect();
+        for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Constant(_) | Op::FakeQuant(_))) {
+            node.op.spec().weights().into_iter().for_each(|id| decays[id.0] = false);
+        }
+        Optimizer { rule, moments: store.iter().map(|(_, w)| zero(w.elements())).collect(), decays }
     }
 
     /// Changes the weights by one step, counted from 1, at a rate. `share` multiplies every gradient first (one over
@@ -64,18 +100,26 @@ impl Optimizer {
         step: u64,
     ) -> Result<f64, Error> {
         let norm = share * grads.norm();
-        let clip = if norm > self.constants.clip { self.constants.clip / norm } else { 1.0 };
+        let clip = if norm > self.rule.clip() { self.rule.clip() / norm } else { 1.0 };
         for (id, grad) in grads.iter() {
-            let settings = self.settings(weights.store(), id, rate, share * clip);
-            let Moments { first, second } = &mut self.moments[id.0];
-            kernels::adamw(&settings, step, weights.full_mut(id)?, grad, first, second);
+            self.one(id, weights.full_mut(id)?, grad, share * clip, rate, step);
         }
         Ok(norm)
     }
 
-    fn settings(&self, store: &WeightStore, id: WeightId, lr: f64, grad_scale: f64) -> AdamW {
-        let c = &self.constants;
-        let weight_decay = if store.get(id).shape.len() > 1 { c.weight_decay } else { 0.0 };
-        AdamW { lr, beta1: c.beta1, beta2: c.beta2, eps: c.eps, weight_decay, grad_scale }
+    fn one(&mut self, id: WeightId, weight: &mut [f32], grad: &[f32], grad_scale: f64, lr: f64, step: u64) {
+        let Moments { first, second } = &mut self.moments[id.0];
+        let decay = |amount: f64| if self.decays[id.0] { amount } else { 0.0 };
+        match self.rule {
+            Rule::AdamW(c) => {
+                let weight_decay = decay(c.weight_decay);
+                let settings = AdamW { lr, beta1: c.beta1, beta2: c.beta2, eps: c.eps, weight_decay, grad_scale };
+                kernels::adamw(&settings, step, weight, grad, first, second);
+            }
+            Rule::Sgd { momentum, nesterov, weight_decay, .. } => {
+                let settings = Sgd { lr, momentum, weight_decay: decay(weight_decay), nesterov, grad_scale };
+                kernels::sgd(&settings, weight, grad, first);
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints: one safetensors file each, named by its step, with every weight and both its moments in f32.
+//! Checkpoints: one safetensors file each, named by its step, with every weight and its moments in f32.
 
 use super::TrainingError;
 use codec::Dtype;
@@ -13,12 +13,15 @@ const PARTS: [&str; 3] = ["weight", "first", "second"];
 /// Writes the checkpoint of a step, then removes older ones.
 pub fn save(folder: &Path, step: usize, state: &[State]) -> Result<(), TrainingError> {
     let parts = |s: &State| [s.weight.clone(), s.moments.first.clone(), s.moments.second.clone()];
-    let spec = |s: &State, part: &str| TensorSpec {
+    let spec = |s: &State, part: &str, length: usize| TensorSpec {
         name: format!("{part}.{}", s.name),
         dtype: Dtype::F32,
-        shape: vec![s.weight.len()],
+        shape: vec![length],
     };
-    let specs: Vec<_> = state.iter().flat_map(|s| PARTS.map(|part| spec(s, part))).collect();
+    let specs = |s: &State| -> Vec<TensorSpec> {
+        PARTS.iter().zip(parts(s)).map(|(part, numbers)| spec(s, part, numbers.len())).collect()
+    };
+    let specs: Vec<_> = state.iter().flat_map(specs).collect();
     let path = folder.join(format!("{PREFIX}{step:08}{SUFFIX}"));
     let mut writer = Writer::file(&path, &specs)?;
     for line in state {

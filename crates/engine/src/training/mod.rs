@@ -1,13 +1,17 @@
-//! Training runs: text to tokenizer and tokens, steps with evaluations and checkpoints, a model folder at the end.
+//! Training runs: of decoders, from text to a model folder; of networks that name classes, from samples to an ONNX file.
 //!
 //! What a run has so far stands in `<output>.training`: tokenizer, recipe, log, and the latest checkpoint. A run that is
 //! killed goes on from there with the same losses. The folder stays; it is the run's record.
 
 mod checkpoint;
+mod fit;
+mod network;
 mod recipe;
 mod text;
 
-pub use recipe::{Data, Steps, TokenizerRecipe, TrainingRecipe};
+pub use fit::{Learned, Lesson, fit};
+pub use network::{NetworkData, NetworkRecipe, TrainedNetwork, train_network};
+pub use recipe::{AnyRecipe, Data, Steps, TokenizerRecipe, TrainingRecipe};
 
 use codec::{Dtype, Encoding, Matrix};
 use exec::Recompute;
@@ -55,6 +59,24 @@ pub enum TrainingError {
     Run(#[from] exec::Error),
     #[error(transparent)]
     Restore(#[from] train::Unfit),
+    #[error("training: {0}")]
+    Spec(String),
+    #[error(transparent)]
+    Images(#[from] crate::ImagesError),
+    #[error(transparent)]
+    Network(#[from] train::TrainError),
+    #[error(transparent)]
+    Build(#[from] train::BuildError),
+    #[error(transparent)]
+    Graph(#[from] graph::GraphError),
+    #[error(transparent)]
+    Eval(#[from] eval::EvalError),
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
+    #[error(transparent)]
+    Onnx(#[from] formats::onnx::Error),
+    #[error(transparent)]
+    Export(#[from] export::ExportError),
 }
 
 impl TrainingError {
@@ -71,6 +93,17 @@ pub enum TrainingEvent<'a> {
     Step(StepReport, usize),
     /// The held-out text was scored: steps done and nats per token.
     Evaluated(usize, f64),
+    /// A network did a step.
+    Learned {
+        /// What it did.
+        report: StepReport,
+        /// Share of the step's samples that it had right.
+        right: f64,
+        /// Steps in all.
+        steps: usize,
+    },
+    /// The held-out samples were run: steps done and the share that was right.
+    Measured(usize, plan::Share),
 }
 
 /// What a run came to.
@@ -112,7 +145,7 @@ pub fn train(
 }
 
 /// The folder of the run's record; a run of another recipe is not gone on with.
-fn open_record(recipe: &TrainingRecipe, output: &Path) -> Result<PathBuf, TrainingError> {
+fn open_record(recipe: &impl serde::Serialize, output: &Path) -> Result<PathBuf, TrainingError> {
     let mut name = output.as_os_str().to_owned();
     name.push(".training");
     let record = PathBuf::from(name);

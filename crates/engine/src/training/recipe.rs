@@ -1,12 +1,38 @@
 //! A training recipe: TOML in which every unknown field is an error.
 
-use super::TrainingError;
+use super::{NetworkRecipe, TrainingError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use train::Constants;
 
-/// All that a training run follows.
+/// A recipe of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyRecipe {
+    /// A decoder: it has a `[model]`.
+    Decoder(Box<TrainingRecipe>),
+    /// A network that names classes.
+    Network(Box<NetworkRecipe>),
+}
+
+impl AnyRecipe {
+    /// Reads a recipe.
+    pub fn load(path: &Path) -> Result<AnyRecipe, TrainingError> {
+        let text = std::fs::read_to_string(path).map_err(|e| TrainingError::io(path, e))?;
+        let bad = |why: String| TrainingError::Recipe { path: path.into(), why };
+        let table: toml::Table = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        if table.contains_key("model") {
+            return Ok(AnyRecipe::Decoder(Box::new(TrainingRecipe::load(path)?)));
+        }
+        let recipe: NetworkRecipe = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        match recipe.training.problem() {
+            Some(why) => Err(bad(why)),
+            None => Ok(AnyRecipe::Network(Box::new(recipe))),
+        }
+    }
+}
+
+/// All that the training of a decoder follows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainingRecipe {

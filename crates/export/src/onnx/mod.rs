@@ -2,11 +2,12 @@
 //!
 //! A node whose op, inputs and outputs are those of the translation is kept word for word; one that only reads other names is
 //! renamed; any other is written anew from its op. Weights that were replaced become initialisers under the same name; those
-//! on a grid are stored as codes with a DequantizeLinear behind. Nodes that the graph does not know (shape arithmetic,
+//! on a grid are stored as codes with a DequantizeLinear behind, in the version of the operators that these need. Nodes that the graph does not know (shape arithmetic,
 //! Identity, what an opaque op needs) follow where something still reads them.
 
 mod build;
 mod emit;
+mod opset;
 mod rebuild;
 mod weights;
 
@@ -18,12 +19,16 @@ use std::path::Path;
 
 /// Writes a network into a new file, beside which its external data go if the original's did.
 pub fn write(model: &Model, network: &Network, target: &Path) -> Result<Written, ExportError> {
-    let graph = rebuild::rebuild(model, network)?;
+    let (network, opset) = opset::lifted(model, network)?;
+    let graph = rebuild::rebuild(model, &network, opset)?;
     let tensors = graph.initializer.len();
     let bits = |t: &formats::onnx::proto::TensorProto| t.dtype().map_or(0, DataType::bits);
     let elements = |t: &formats::onnx::proto::TensorProto| t.shape().map_or(0, |s| s.iter().product::<usize>());
     let bytes = graph.initializer.iter().map(|t| (elements(t) * bits(t)).div_ceil(8) as u64).sum();
-    let whole = network.file.with_graph(graph).map_err(|e| ExportError::Onnx { why: e.to_string() })?;
+    let mut whole = network.file.with_graph(graph).map_err(|e| ExportError::Onnx { why: e.to_string() })?;
+    if network.file.opset("") != Some(opset) {
+        opset::declare(&mut whole, opset);
+    }
     let files = write_file(target, whole, network.file.layout())?;
     read_back(model, target)?;
     Ok(Written { files, tensors, bytes, notes: vec![] })

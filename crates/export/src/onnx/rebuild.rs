@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The graph to write.
-pub(super) fn rebuild(model: &Model, network: &Network) -> Result<GraphProto, ExportError> {
+pub(super) fn rebuild(model: &Model, network: &Network, opset: i64) -> Result<GraphProto, ExportError> {
     let proto = network.file.graph();
     let Some(graph) = model.graph() else {
         let why = "a file that is no graph here is compressed by no pass, so there is nothing to write".into();
@@ -21,7 +21,7 @@ pub(super) fn rebuild(model: &Model, network: &Network) -> Result<GraphProto, Ex
     if unchanged(model, graph, network) {
         return Ok(proto.clone());
     }
-    let mut work = Rebuild::new(model, graph, network);
+    let mut work = Rebuild::new(model, graph, network, opset);
     for (at, node) in graph.nodes().iter().enumerate() {
         work.node(at, node)?;
     }
@@ -68,10 +68,12 @@ struct Rebuild<'a> {
     /// In the order in which they came.
     fresh: Vec<String>,
     written: HashSet<WeightId>,
+    /// The version of ONNX's own operators.
+    opset: i64,
 }
 
 impl<'a> Rebuild<'a> {
-    fn new(model: &'a Model, graph: &'a Graph, network: &'a Network) -> Rebuild<'a> {
+    fn new(model: &'a Model, graph: &'a Graph, network: &'a Network, opset: i64) -> Rebuild<'a> {
         let mut parts = HashMap::new();
         network.nodes.values().for_each(|at| *parts.entry(*at).or_default() += 1);
         Rebuild {
@@ -86,6 +88,7 @@ impl<'a> Rebuild<'a> {
             tensors: HashMap::new(),
             fresh: Vec::new(),
             written: HashSet::new(),
+            opset,
         }
     }
 
@@ -126,7 +129,19 @@ impl<'a> Rebuild<'a> {
     }
 
     fn same_op(&self, node: &Node) -> bool {
-        self.old.get(node.name.as_str()).is_some_and(|old| old.op == node.op && old.inputs.len() == node.inputs.len())
+        let same =
+            |old: &&&Node| old.op == node.op && old.inputs.len() == node.inputs.len() && self.same_shapes(old, node);
+        self.old.get(node.name.as_str()).filter(same).is_some()
+    }
+
+    /// Whether a node whose parameters are tensors still reads the shapes that these may have been computed from: what
+    /// was half of an axis when the file was read need not be half of what is left of it.
+    fn same_shapes(&self, old: &Node, now: &Node) -> bool {
+        let computed = matches!(
+            now.op,
+            Op::Select(_) | Op::Reshape(_) | Op::Expand(_) | Op::Split(_) | Op::Pad(_) | Op::Resize(_)
+        );
+        !computed || self.network.graph.input_types(old) == self.graph.input_types(now)
     }
 
     /// Whether every graph node of a file's node still is what it was.
@@ -136,7 +151,7 @@ impl<'a> Rebuild<'a> {
             let now = self.graph.find(name).map(|at| &self.graph.nodes()[at]);
             let (Some(now), Some(old)) = (now, self.old.get(name.as_str())) else { return false };
             let names = |graph, node: &Node| (self.names(graph, &node.inputs), self.names(graph, &node.outputs));
-            now.op == old.op && names(self.graph, now) == names(&self.network.graph, old)
+            now.op == old.op && names(self.graph, now) == names(&self.network.graph, old) && self.same_shapes(old, now)
         })
     }
 
@@ -178,7 +193,7 @@ impl<'a> Rebuild<'a> {
             weights: weights.iter().map(|w| self.name_of(*w)).collect(),
             transposed: stored.is_some_and(|s| s.transposed),
             rank,
-            opset: self.network.file.opset("").unwrap_or_default(),
+            opset: self.opset,
             constants: Vec::new(),
         };
         let made = emit.nodes()?;

@@ -55,6 +55,18 @@ impl Onnx {
         Ok(Onnx { path: path.to_owned(), model, graph, order, externals })
     }
 
+    /// A model that is no file yet and has no external data. Its graph may still be empty.
+    pub fn new(path: &Path, mut model: ModelProto) -> Result<Onnx, Error> {
+        let at = InFile::at(path);
+        let order = model
+            .graph
+            .as_ref()
+            .map_or(Ok(vec![]), |graph| if graph.node.is_empty() { Ok(vec![]) } else { order(graph) });
+        let order = order.map_err(&at)?;
+        let graph = model.graph.take().ok_or_else(|| at(Problem::NoGraph))?;
+        Ok(Onnx { path: path.to_owned(), model, graph, order, externals: Externals::default() })
+    }
+
     /// What was opened.
     pub fn path(&self) -> &Path {
         &self.path

@@ -8,6 +8,7 @@
 //! becomes an [`graph::ops::Opaque`] that the model is compressed around. The file itself stays the single source of truth: a
 //! [`Network`] remembers which node, value and weight came from where, so that `export` can put changes back into it.
 
+mod blank;
 mod cx;
 mod fold;
 mod ops;

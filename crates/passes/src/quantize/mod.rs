@@ -1,12 +1,14 @@
 //! Fewer bits per weight.
 //!
 //! [`round`] needs nothing. The other methods, each a [`solver::Solver`] in a file of its own, choose codes by what a
-//! model's inputs are on calibration text; [`sequential`] feeds them, block by block.
+//! model's inputs are on calibration text; [`sequential`] feeds them, block by block. [`network`] puts whole networks on
+//! grids of integers, values and all.
 
 mod correct;
 pub mod descent;
 mod factor;
 pub mod gptq;
+pub mod network;
 pub mod round;
 pub mod search;
 pub mod sequential;

@@ -1,10 +1,13 @@
 //! Weights that lose less when they are encoded, in a model that computes the same.
 //!
+//! [`fold`] merges the batch norms of a network into its convolutions.
+//!
 //! [`rotate`] needs nothing and is done to the whole model at once. The others, each a [`Scaling`] in a file of its own,
 //! choose a scale for each channel of a [`Fold`] by what flows through it on calibration text;
 //! [`crate::quantize::sequential`] asks them, block by block, before it encodes.
 
 mod awq;
+pub mod fold;
 mod hadamard;
 pub mod rotate;
 pub(crate) mod scaled;

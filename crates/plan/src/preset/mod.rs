@@ -63,7 +63,7 @@ impl Preset {
     pub fn fits(self, container: Container) -> bool {
         match self {
             Preset::Mix(_) => container == Container::Gguf,
-            Preset::Pack(_) => !matches!(container, Container::Gguf | Container::Safetensors),
+            Preset::Pack(_) => !matches!(container, Container::Gguf | Container::Safetensors | Container::Onnx),
         }
     }
 

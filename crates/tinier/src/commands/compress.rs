@@ -1,17 +1,18 @@
 //! `tinier compress`: the main job, with its proof.
 
 use super::{Asked, options, proof_spec};
-use crate::cli::{Common, Compress};
+use crate::cli::{Common, Compress, Data};
 use crate::progress::Bar;
 use crate::{output, source};
-use ::plan::{Bytes, Comparison, Container, Goal, Journal, Plan};
+use ::plan::{Bytes, Comparison, Container, Goal, Journal, NetworkEntry, Plan};
 use anyhow::{Result, anyhow};
-use engine::{EngineError, Outcome};
+use engine::{EngineError, Outcome, Samples};
+use exec::Examples;
 use formats::atomic::{WriteError, write_file};
 use formats::imatrix::Imatrix;
 use import::Imported;
 use report::Report;
-use report::text::seconds;
+use report::text::{figure, seconds};
 use std::path::{Path, PathBuf};
 
 pub fn run(args: Compress, common: &Common) -> Result<()> {
@@ -19,14 +20,19 @@ pub fn run(args: Compress, common: &Common) -> Result<()> {
     let bar = Bar::new(common.quiet || common.json);
     // Without text to measure encodings on it is a bound, as beside a goal.
     let max_kld = args.gates.max_kld.filter(|_| !args.learn.calibration.is_empty());
-    let mut asked = Asked::read(&args.goal, &args.learn, max_kld)?;
+    let mut asked = Asked::read(&args.goal, &args.steps, &args.learn, max_kld)?;
     let proof = proof_spec(&args.text, &args.gates, asked.proof());
     let text = source::text(proof.text.as_deref().map(Path::new), &imported, common, &bar)?;
     *asked.proof() = proof;
     let calibration = source::calibration(asked.calibration(), &imported)?;
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
+    let data = super::accuracy::samples(&args.data, &imported)?;
+    let valid = super::accuracy::samples(&Data { data: args.valid.clone(), ..args.data.clone() }, &imported)?;
     let options = engine::Options {
         replace: args.force,
+        data: data.as_ref().map(|d| d as &dyn Samples),
+        examples: data.as_ref().map(|d| d as &dyn Examples),
+        valid: valid.as_ref().map(|d| d as &dyn Examples),
         calibration: calibration.as_ref(),
         imatrix: imatrix.as_ref(),
         ..options(common, text.as_ref())
@@ -76,7 +82,11 @@ fn tell(plan: Plan, outcome: Result<Outcome, EngineError>, out: &Path, args: &Co
 
 fn default_output(name: &str, plan: &Plan) -> PathBuf {
     let stem = format!("{name}-{}", plan.mix);
-    PathBuf::from(if plan.container == Container::Gguf { format!("{stem}.gguf") } else { stem })
+    PathBuf::from(match plan.container {
+        Container::Gguf => format!("{stem}.gguf"),
+        Container::Onnx => format!("{stem}.onnx"),
+        _ => stem,
+    })
 }
 
 /// Writes the page and its JSON; both are made anew by every run of the same name.
@@ -114,9 +124,12 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
         "size",
         format!("{} → {}, {ratio:.2}× smaller, {:.2} bits per weight", Bytes(before), Bytes(proof.bytes), proof.bpw),
     )];
-    match &proof.quality {
-        Some(quality) => rows.extend(lost(quality)),
-        None => rows.push(row("quality", "not measured: the architecture is unknown, or there was no text".into())),
+    match (&proof.quality, &journal.network) {
+        (Some(quality), _) => rows.extend(lost(quality)),
+        (None, Some(network)) => rows.extend(changed(network)),
+        (None, None) => {
+            rows.push(row("quality", "not measured: the architecture is unknown, or there was no text".into()))
+        }
     }
     rows.extend(proof.checks.iter().map(|check| row("checked", format!("{}, {}", check.name, check.over))));
     let measured = |v: &::plan::Versus, show: fn(f64) -> String| v.measured.map_or("not measured".into(), show);
@@ -128,6 +141,33 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
         None => row("note", note.what.clone()),
     }));
     output::table(&rows, &[])
+}
+
+/// What became of a network, line by line.
+fn changed(network: &NetworkEntry) -> Vec<Vec<String>> {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let (before, after) = (&network.before, &network.after);
+    let share = |a: u64, b: u64| format!("{:.1} % left", 100.0 * a as f64 / b.max(1) as f64);
+    let millions = |n: u64| format!("{:.2} M", n as f64 / 1e6);
+    let count = |b: u64, a: u64| format!("{} → {}, {}", millions(b), millions(a), share(a, b));
+    let memory = |b: u64, a: u64| format!("{} → {}, {}", Bytes(b), Bytes(a), share(a, b));
+    let mut rows = vec![
+        row("multiply-adds", count(before.total_macs(), after.total_macs())),
+        row("parameters", count(before.parameters, after.parameters)),
+        row("activations", memory(before.memory.planned, after.memory.planned)),
+    ];
+    for step in &network.steps {
+        let figures: Vec<_> = step.figures.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
+        rows.push(row(&step.name, format!("{} in {}", figures.join(", "), seconds(step.seconds))));
+    }
+    rows.extend(network.accuracy.iter().flat_map(super::accuracy::rows));
+    if let Some(difference) = &network.difference {
+        rows.extend(difference.outputs.iter().map(|o| {
+            let words = format!("moved by {:.3} of its norm, {:.1} % same largest", o.relative, 100.0 * o.top1);
+            row("output", format!("{} {words} ({}, {} samples)", o.name, difference.on, difference.samples))
+        }));
+    }
+    rows
 }
 
 /// What was lost, line by line.

@@ -1,4 +1,4 @@
-//! `tinier eval`: perplexity, divergence from a reference, latency.
+//! `tinier eval`: perplexity, divergence from a reference, latency; accuracy of networks stands in `accuracy.rs`.
 
 use crate::cli::{Common, Eval};
 use crate::progress::Bar;
@@ -18,6 +18,9 @@ const LATENCY_TOKENS: usize = 128;
 pub fn run(args: Eval, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
     let reference = args.reference.as_deref().map(|name| source::open_named(name, common)).transpose()?;
+    if imported.network.is_some() {
+        return super::accuracy::run(&args, &imported, reference.as_ref(), common);
+    }
     let bar = Bar::new(common.quiet || common.json);
     let (_, config) = decoder(&imported)?;
     let tokenizer = imported.tokenizer()?;

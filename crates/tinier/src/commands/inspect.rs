@@ -5,7 +5,7 @@ use crate::{output, source};
 use anyhow::Result;
 use graph::{DecoderConfig, Graph, Size, Weight};
 use import::Imported;
-use plan::Bytes;
+use plan::{Bytes, Counters};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -31,10 +31,11 @@ fn document(imported: &Imported, tensors: bool) -> Result<Value> {
     };
     let all = imported.model.weights.iter().map(|(_, w)| w);
     let listed = if tensors { Some(all.map(|w| tensor(w)).collect::<Result<Vec<_>>>()?) } else { None };
+    let counters = imported.network.as_ref().map(|_| Counters::of(&imported.model)).transpose()?;
     Ok(json!({
         "path": imported.path, "architecture": imported.model.decoder().map(|c| &c.family),
         "parameters": imported.model.parameters(), "bytes": bytes(imported)?, "encodings": encodings(imported),
-        "config": imported.config, "notes": imported.notes, "tensors": listed,
+        "counters": counters, "config": imported.config, "notes": imported.notes, "tensors": listed,
     }))
 }
 
@@ -69,7 +70,7 @@ fn summary(imported: &Imported) -> Result<String> {
             let each = cost.macs as f64 / config.context.min(512) as f64;
             rows.push(row("arithmetic", format!("{:.1} M multiply-adds per token", each / 1e6)));
         }
-        (None, Some(graph), _) => rows.extend(network(imported, graph)),
+        (None, Some(graph), _) => rows.extend(network(imported, graph)?),
         (_, _, graph::Body::Unknown { reason }) => {
             rows.push(row("architecture", format!("unknown: {reason}; compressed by name and shape only")));
         }
@@ -98,7 +99,7 @@ fn decoder(c: &DecoderConfig) -> Vec<Vec<String>> {
 }
 
 /// A network: its operators, its inputs and outputs, what one sample costs.
-fn network(imported: &Imported, graph: &Graph) -> Vec<Vec<String>> {
+fn network(imported: &Imported, graph: &Graph) -> Result<Vec<Vec<String>>> {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = Vec::new();
     if let Some(opset) = imported.network.as_ref().and_then(|n| n.file.opset("")) {
@@ -116,9 +117,14 @@ fn network(imported: &Imported, graph: &Graph) -> Vec<Vec<String>> {
     for (name, ids) in [("input", graph.inputs()), ("output", graph.outputs())] {
         rows.extend(ids.iter().map(|id| row(name, value(id))));
     }
-    let macs = graph.cost(&imported.model.weights, Size { batch: 1, tokens: 1 }).macs;
-    rows.push(row("arithmetic", format!("{:.2} M multiply-adds per sample", macs as f64 / 1e6)));
-    rows
+    let counted = Counters::of(&imported.model)?;
+    let kinds: Vec<_> = counted.macs.iter().map(|(kind, n)| format!("{kind} {:.2} M", *n as f64 / 1e6)).collect();
+    let total = counted.total_macs() as f64 / 1e6;
+    rows.push(row("arithmetic", format!("{total:.2} M multiply-adds per sample: {}", kinds.join(", "))));
+    let memory = &counted.memory;
+    let (planned, live) = (Bytes(memory.planned), Bytes(memory.live));
+    rows.push(row("activations", format!("an arena of {planned}; {live} at once at `{}`", memory.at)));
+    Ok(rows)
 }
 
 fn tensors(imported: &Imported) -> Result<String> {

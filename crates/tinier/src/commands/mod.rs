@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod accuracy;
 pub mod calibrate_data;
 pub mod completions;
 pub mod compress;
@@ -13,7 +14,7 @@ pub mod run;
 pub mod train;
 pub mod verify;
 
-use crate::cli::{Common, Gates, Goal, Learn, Text};
+use crate::cli::{Common, Gates, Goal, Learn, Steps, Text};
 use crate::progress::Bar;
 use ::plan::{CalibrationSpec, Mode, Plan, Preset, ProofSpec, Recipe};
 use anyhow::{Context, Result};
@@ -42,11 +43,13 @@ enum Asked {
 
 impl Asked {
     /// Reads what the command line names. `max_kld`: what is asked for where that is nothing else.
-    fn read(goal: &Goal, learn: &Learn, max_kld: Option<f64>) -> Result<Asked> {
+    fn read(goal: &Goal, steps: &Steps, learn: &Learn, max_kld: Option<f64>) -> Result<Asked> {
         if let Some(path) = &goal.plan {
             return Ok(Asked::Plan(Box::new(Plan::load(&read(path)?).with_context(|| path.display().to_string())?)));
         }
-        let mut recipe = recipe(goal, max_kld)?;
+        let steps = steps.steps();
+        let mut recipe = if steps.is_empty() { recipe(goal, max_kld)? } else { Recipe::new(::plan::Goal::Keep) };
+        recipe.steps.extend(steps);
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
         recipe.method = learn.method.or(recipe.method);

@@ -10,7 +10,7 @@ use report::text::seconds;
 
 pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
-    let asked = Asked::read(&args.goal, &args.learn, args.max_kld)?;
+    let asked = Asked::read(&args.goal, &args.steps, &args.learn, args.max_kld)?;
     let calibration = source::calibration(asked.calibration(), &imported)?;
     let options = engine::Options { calibration: calibration.as_ref(), ..options(common, None) };
     let plan = asked.resolve(&imported, &options, &Bar::new(common.quiet || common.json))?;

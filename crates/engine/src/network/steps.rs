@@ -1,0 +1,97 @@
+//! The steps of a recipe: each changes a network and says what it did. A new one is a function here and an arm of [`run`].
+
+use super::recover;
+use crate::{EngineError, Options, Progress, Unit};
+use calib::Samples;
+use exec::Examples;
+use graph::Model;
+use import::Imported;
+use passes::quantize::network::{self, QuantizeError};
+use plan::{GroupEntry, Note, PruneSpec, QuantizeSpec, Step};
+use std::path::Path;
+
+/// What a step works with beside its network and specification.
+pub(crate) struct Context<'a> {
+    /// The source, as it was before any step: what recovery learns from, what differences are measured against.
+    pub original: &'a Model,
+    /// What a step may run the network on.
+    pub data: Option<&'a dyn Samples>,
+    /// What a network learns from again.
+    pub examples: Option<&'a dyn Examples>,
+    /// What is held out.
+    pub valid: Option<&'a dyn Examples>,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// Where the artifact will be; checkpoints stand beside it.
+    pub target: &'a Path,
+    /// Hears how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(
+        imported: &'a Imported,
+        options: &'a Options<'a>,
+        progress: &'a dyn Progress,
+        target: &'a Path,
+    ) -> Context<'a> {
+        Context {
+            original: &imported.model,
+            data: options.data,
+            examples: options.examples,
+            valid: options.valid,
+            seed: options.seed,
+            target,
+            progress,
+        }
+    }
+}
+
+/// What a step says it did.
+#[derive(Default)]
+pub(crate) struct Done {
+    /// What a reader must know.
+    pub notes: Vec<Note>,
+    /// What it measured.
+    pub figures: Vec<(String, f64)>,
+    /// Prune groups, where it took channels out.
+    pub groups: Vec<GroupEntry>,
+}
+
+/// Does one step.
+pub(super) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Result<Done, EngineError> {
+    match step {
+        Step::Prune(spec) => prune(model, spec, context),
+        Step::Quantize(spec) => quantize(model, spec, context),
+        Step::Recover(spec) => recover::recover(model, spec, context),
+    }
+}
+
+fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "prune", source: source.into() };
+    context.progress.begin("prune", 0, Unit::Groups);
+    let advance = |done| context.progress.advance(done);
+    let with = passes::prune::Context { data: context.data, seed: context.seed, advance: &advance };
+    let pruned = passes::prune::prune(model, spec, &with);
+    context.progress.end();
+    let pruned = pruned.map_err(failed)?;
+    let unsound = |source| EngineError::Unsound { pass: "prune", when: "after", source };
+    pruned.patches.into_iter().try_for_each(|patch| model.apply(patch).map_err(unsound))?;
+    Ok(Done { notes: pruned.notes, figures: pruned.figures, groups: pruned.groups })
+}
+
+fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
+    let failed = |source: QuantizeError| EngineError::Pass { pass: "quantize", source: source.into() };
+    let made = network::quantize(model, data, spec).map_err(failed)?;
+    *model = made.model;
+    let fusion = network::fusion(model);
+    let float = fusion.in_float().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
+    let note = |what| Note { weight: None, what };
+    let figures = vec![
+        ("nodes on codes".into(), fusion.nodes.len() as f64 - fusion.in_float().count() as f64),
+        ("in float".into(), fusion.in_float().count() as f64),
+        ("conversions between".into(), fusion.inside().count() as f64),
+    ];
+    Ok(Done { notes: made.notes.into_iter().chain(float).map(note).collect(), figures, ..Done::default() })
+}

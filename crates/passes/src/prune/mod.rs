@@ -1,0 +1,164 @@
+//! Structured pruning: channels, heads and neurons are taken out, and the model is physically smaller.
+//!
+//! **What it does.** [`groups`] finds what must go together, [`criterion`] says what matters, [`allocation`] chooses until a budget
+//! holds, [`removal`] makes the patch, [`check`] proves every group before anything is applied.
+//! **When to use.** Where runtimes are to do less work: networks for phones and boards; also decoders.
+//! **What it costs.** Seconds: the weights are read once, each group runs twice over its own nodes.
+//! **What it needs.** Nothing but the model for magnitudes; data for `taylor` and `sensitivity`.
+//! **Numbers.** `bench/prune`.
+//! **Paper.** Fang et al., *DepGraph: Towards Any Structural Pruning*, CVPR 2023; *Isomorphic Pruning for Vision Models*, ECCV 2024.
+//! **Differences from the paper.** Groups are classes of indices, not of layers: channel shuffles, a value concatenated
+//! twice, and grouped convolutions need no rules of their own. Whatever the graph cannot look into is frozen, and reported.
+
+mod allocation;
+pub mod check;
+mod criterion;
+pub mod groups;
+mod removal;
+mod sensitivity;
+mod sliced;
+mod taylor;
+mod union;
+mod untie;
+
+pub use groups::{Channel, Frozen, Group, Groups};
+pub use removal::Removal;
+pub use union::{Axis, Of};
+
+use graph::{GraphError, Model, Patch, SourceError};
+use plan::{Allocation, Criterion, GroupEntry, Note, PruneSpec, Resource};
+use std::collections::BTreeMap;
+
+/// Why nothing was pruned.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PruneError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error(transparent)]
+    Run(#[from] exec::Error),
+    #[error("the data cannot be read")]
+    Samples { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("weight `{weight}` is quantized ({encoding}); prune before quantizing")]
+    Quantized { weight: String, encoding: String },
+    #[error("weight `{weight}` has numbers that are not finite, so its channels cannot be compared")]
+    NotFinite { weight: String },
+    #[error("a budget of {asked} {of} cannot be met: {least} of {before} are left when every group keeps its least")]
+    Budget { of: Resource, asked: u64, least: u64, before: u64 },
+    #[error("nothing can be pruned: {}", .why.as_deref().unwrap_or("no weight makes channels that another reads"))]
+    Nothing { why: Option<String> },
+    #[error("the budget holds as it is: nothing was pruned")]
+    Met,
+    #[error(
+        "the group of `{group}` is none: without its channels the network computes something else ({apart:.1e} apart); \
+         this is a fault of an op's axis relations"
+    )]
+    NotInvariant { group: String, apart: f64 },
+}
+
+/// What pruning works with beside a model.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What the network is run on, where something is measured; random numbers where there are no data.
+    pub data: Option<&'a dyn calib::Samples>,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// Hears of every group that is done.
+    pub advance: &'a (dyn Fn(u64) + Sync),
+}
+
+/// What pruning did.
+pub struct Pruned {
+    /// What makes the model smaller, one after the other.
+    pub patches: Vec<Patch>,
+    /// What stays, and why.
+    pub notes: Vec<Note>,
+    /// Every group.
+    pub groups: Vec<GroupEntry>,
+    /// What was measured.
+    pub figures: Vec<(String, f64)>,
+}
+
+/// Finds the channels that a specification lets go, proves that they can, and takes them out.
+pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Pruned, PruneError> {
+    let (mut own, mut patches) = (model.clone(), Vec::new());
+    if let Some(patch) = untie::untie(model) {
+        own.apply(patch)?;
+        patches.extend(untie::untie(model));
+    }
+    let model = &own;
+    let found = groups::find(model, spec.through_norms);
+    if found.groups.is_empty() {
+        return Err(PruneError::Nothing { why: found.frozen.into_iter().next().map(|f| f.why) });
+    }
+    let (scores, strangers) = criterion::scores(model, &found.groups, spec.by, context)?;
+    let curves = match spec.across {
+        Allocation::Sensitivity => sensitivity::measure(model, &found.groups, &scores, context)?,
+        _ => Vec::new(),
+    };
+    let chosen = allocation::Choice { model, groups: &found.groups, scores, spec, curves: &curves }.fit()?;
+    let removal = Removal::of(chosen.iter().flatten().copied());
+    if removal.is_empty() {
+        return Err(PruneError::Met);
+    }
+    let worst = prove(model, &found, &chosen, spec, context)?;
+    let gone = chosen.iter().map(Vec::len).sum::<usize>();
+    let all = found.groups.iter().map(|g| g.channels.len()).sum::<usize>();
+    let mut notes = frozen_notes(&found.frozen);
+    notes.extend(strangers.into_iter().map(|weight| Note {
+        weight: Some(weight),
+        what: "its group has nothing that the criterion looks at; l2 was taken".into(),
+    }));
+    if context.data.is_none() && (spec.by == Criterion::Taylor || spec.across == Allocation::Sensitivity) {
+        let what = "no data were given: what counts as important was measured on random numbers".into();
+        notes.push(Note { weight: None, what });
+    }
+    let entry = |(n, (group, gone)): (usize, (&Group, &Vec<&Channel>))| GroupEntry {
+        name: group.name.clone(),
+        kind: group.kind.clone(),
+        before: group.channels.len(),
+        after: group.channels.len() - gone.len(),
+        moved: curves.get(n).map_or(Vec::new(), |curve| curve.to_vec()),
+    };
+    let groups = found.groups.iter().zip(&chosen).enumerate().map(entry).collect();
+    let figures =
+        [("groups", found.groups.len() as f64), ("channels", all as f64), ("channels taken out", gone as f64)];
+    let figures = figures.into_iter().chain([("largest difference of a masked group", worst)]);
+    let figures = figures.map(|(name, value)| (name.to_owned(), value)).collect();
+    patches.push(removal.patch(model)?);
+    Ok(Pruned { patches, notes, groups, figures })
+}
+
+/// Checks every group that loses channels; returns the largest difference. Through norms the difference is the price.
+fn prove(
+    model: &Model,
+    found: &Groups,
+    chosen: &[Vec<&Channel>],
+    spec: &PruneSpec,
+    context: &Context<'_>,
+) -> Result<f64, PruneError> {
+    let mut worst: f64 = 0.0;
+    for (group, channels) in found.groups.iter().zip(chosen).filter(|(_, c)| !c.is_empty() && !spec.through_norms) {
+        let apart = check::invariance(model, channels, context.seed)?;
+        if apart.is_nan() || apart > check::TOLERANCE {
+            return Err(PruneError::NotInvariant { group: group.name.clone(), apart });
+        }
+        worst = worst.max(apart);
+        (context.advance)(1);
+    }
+    Ok(worst)
+}
+
+/// One note for each reason.
+fn frozen_notes(frozen: &[Frozen]) -> Vec<Note> {
+    let mut reasons: BTreeMap<&str, Vec<&Frozen>> = BTreeMap::new();
+    frozen.iter().for_each(|f| reasons.entry(&f.why).or_default().push(f));
+    let note = |(why, of): (&str, Vec<&Frozen>)| {
+        let more = if of.len() > 1 { format!(" and of {} more", of.len() - 1) } else { String::new() };
+        let outputs = of.first().map_or(0, |f| f.outputs);
+        Note { weight: of.first().map(|f| f.weight.clone()), what: format!("{outputs} outputs{more} stay: {why}") }
+    };
+    reasons.into_iter().map(note).collect()
+}

@@ -1,0 +1,178 @@
+//! # Static quantization of networks
+//!
+//! **What it does.** Weights and values of an ONNX network are put on grids of integers, so placed that onnxruntime
+//! replaces every Conv, Gemm, Add, pool and Concat by its integer kernel.
+//!
+//! **When to use.** For anything that runs on a CPU, phone or microcontroller: a quarter of the bytes, two to three times the
+//! speed where there are instructions for it.
+//!
+//! **What it costs.** A few forward passes over a few hundred samples.
+//!
+//! **What it needs.** Samples of the inputs, without labels.
+//!
+//! **How.**
+//! 1. Batch norms are folded; what has no integer kernel is [rewritten](rewrite()) where it can be.
+//! 2. The network runs over the samples, and [`calib::ranges`] watches its values.
+//! 3. [`place()`] says which nodes run on codes, by [what onnxruntime does](kernels), and which values share a grid.
+//! 4. Values get [`FakeQuant`]s, weights and biases [grids]; Relu and Clip go into the range behind them.
+//!
+//! **Paper.** Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR
+//! 2018 (arXiv 1712.05877); Nagel et al.: A White Paper on Neural Network Quantization (arXiv 2106.08295).
+
+mod fusion;
+pub mod grids;
+pub mod kernels;
+mod place;
+mod rewrite;
+mod weights;
+
+pub use fusion::fusion;
+pub use place::{Placement, place};
+pub use rewrite::rewrite;
+
+use crate::transform::fold::fold;
+use calib::ranges::{self, ObserveError, Seen, observe};
+use calib::{First, Samples};
+use graph::ops::FakeQuant;
+use graph::{Graph, GraphError, Grid, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
+use plan::{Calibrator, QuantizeSpec};
+use std::collections::BTreeMap;
+
+/// A quantized network.
+pub struct Quantized {
+    /// The network: values behind [`FakeQuant`]s, weights on grids.
+    pub model: Model,
+    /// What was rewritten, and what could not be.
+    pub notes: Vec<String>,
+}
+
+/// Why a network could not be quantized.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum QuantizeError {
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error(transparent)]
+    Weight(#[from] SourceError),
+    #[error("only networks can be quantized so; language models have presets of their own (`tinier presets`)")]
+    NoNetwork,
+    #[error("nothing in the network has an integer kernel: no Conv, Gemm or MatMul that is not kept in float")]
+    Nothing,
+    #[error("the network is quantized already: `{node}` rounds to a grid")]
+    Already { node: String },
+    #[error("weight `{weight}` is not finite at index {index}")]
+    NotFinite { weight: String, index: usize },
+}
+
+/// Quantizes a network by what its values are on samples.
+///
+/// # Errors
+/// Where samples do not fit the network, something is not finite, or there is nothing to quantize.
+pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Result<Quantized, QuantizeError> {
+    let samples = &First { of: samples, count: spec.samples };
+    let (mut model, notes) = prepare(model)?;
+    let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
+    let seen = observe(graph, &model.weights, samples)?;
+    let placement = place(graph, &seen, &|node| spec.keep.iter().any(|pattern| pattern.matches_name(&node.name)));
+    let products = |(node, on): (&Node, &bool)| *on && kernels::is_product(&node.op);
+    if !graph.nodes().iter().zip(&placement.on_codes).any(products) {
+        return Err(QuantizeError::Nothing);
+    }
+    let on_codes: Vec<String> =
+        graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(n, _)| n.name.clone()).collect();
+    let patch = values(&model, graph, &placement, &seen, spec)?;
+    model.apply(patch)?;
+    let patch = weights::weights(&model, &on_codes, spec)?;
+    model.apply(patch)?;
+    Ok(Quantized { model, notes })
+}
+
+/// Folds and rewrites what stands in the way.
+pub fn prepare(model: &Model) -> Result<(Model, Vec<String>), QuantizeError> {
+    let mut model = model.clone();
+    let graph = model.graph().filter(|_| model.decoder().is_none()).ok_or(QuantizeError::NoNetwork)?;
+    if let Some(node) = graph.nodes().iter().find(|n| matches!(n.op, graph::Op::FakeQuant(_))) {
+        return Err(QuantizeError::Already { node: node.name.clone() });
+    }
+    let folded = fold(&model)?;
+    model.apply(folded.patch)?;
+    let mut notes: Vec<String> =
+        folded.into.iter().map(|(norm, layer)| format!("`{norm}`: folded into `{layer}`")).collect();
+    notes.extend(rewrite(&mut model)?);
+    Ok((model, notes))
+}
+
+/// Takes clamps out and puts values on grids.
+fn values(
+    model: &Model,
+    graph: &Graph,
+    placement: &Placement,
+    seen: &BTreeMap<ValueId, Seen>,
+    spec: &QuantizeSpec,
+) -> Result<Patch, QuantizeError> {
+    let (mut patch, mut grids) = (Patch::default(), Vec::new());
+    for group in &placement.groups {
+        let grid = grids::of_range(range(graph, placement, group, seen, spec), spec.values);
+        let name = rewrite::unused(model, &format!("{}_scale", graph.values()[group[0].0].name));
+        let weight = Weight::from_f32(&name, graph::Place::outer(Role::Other), vec![], &grid.scale)?;
+        let scale = patch.add(model, weight);
+        grids.extend(group.iter().map(|value| (*value, scale, grid.clone())));
+    }
+    for (value, scale, grid) in grids {
+        let node = format!("{}_on_grid", graph.values()[value.0].name);
+        let Grid { zero, axis, levels, .. } = grid;
+        patch = patch.insert(value, &node, FakeQuant { scale, zero, axis, levels }, None);
+    }
+    for at in &placement.clamps {
+        patch = patch.bypass(&graph.nodes()[*at].name);
+    }
+    Ok(patch)
+}
+
+/// How ranges are chosen.
+fn calibrator(spec: &QuantizeSpec) -> ranges::Calibrator {
+    match spec.ranges {
+        Calibrator::MinMax => ranges::Calibrator::MinMax,
+        Calibrator::MovingAverage => ranges::Calibrator::MovingAverage,
+        Calibrator::Percentile(percent) => ranges::Calibrator::Percentile(percent),
+        Calibrator::Mse => ranges::Calibrator::Mse,
+        Calibrator::Entropy => ranges::Calibrator::Entropy,
+    }
+}
+
+/// The range of values that share a grid.
+fn range(
+    graph: &Graph,
+    placement: &Placement,
+    group: &[ValueId],
+    seen: &BTreeMap<ValueId, Seen>,
+    spec: &QuantizeSpec,
+) -> [f32; 2] {
+    let (first, last) = spec.values.range();
+    let levels = (last - first + 1) as usize;
+    let of = |value: &ValueId| {
+        let range = calibrator(spec).range(seen.get(value)?, levels);
+        let clamp = graph.maker(*value).filter(|at| placement.clamps.contains(at));
+        Some(clamp.map_or(range, |at| place::clamped(&graph.nodes()[at].op, range)))
+    };
+    group.iter().filter_map(of).fold([0.0; 2], |[a, b], [low, high]| [a.min(low), b.max(high)])
+}
+
+/// The grid that a value lies on, where the node that makes it rounds.
+pub fn grid_of(model: &Model, graph: &Graph, value: ValueId) -> Result<Option<Grid>, SourceError> {
+    let Some(graph::Op::FakeQuant(op)) = graph.maker(value).map(|at| &graph.nodes()[at].op) else { return Ok(None) };
+    let scale = model.weights.get(op.scale).read()?;
+    Ok(Some(Grid { scale, zero: op.zero.clone(), axis: op.axis, levels: op.levels }))
+}
+
+/// Numbers of a weight, all finite.
+pub(crate) fn finite(model: &Model, id: WeightId) -> Result<Vec<f32>, QuantizeError> {
+    let weight = model.weights.get(id);
+    let numbers = weight.read()?;
+    match numbers.iter().position(|x| !x.is_finite()) {
+        Some(index) => Err(QuantizeError::NotFinite { weight: weight.name.clone(), index }),
+        None => Ok(numbers),
+    }
+}

@@ -1,0 +1,199 @@
+//! Networks on grids: what runs on codes, what shares a grid, and how far outputs move.
+
+use calib::{Batch, Samples};
+use exec::{Executor, Tensor};
+use graph::ops::*;
+use graph::{Body, Dim, Graph, Kind, Levels, Model, Op, Place, Role, ValueId, Weight, WeightId, WeightStore};
+use passes::quantize::network::{QuantizeError, Quantized, fusion, quantize};
+use plan::{Calibrator, QuantizeSpec, Runs};
+use std::error::Error;
+use std::ops::Range;
+
+struct Net {
+    graph: Graph,
+    weights: WeightStore,
+}
+
+impl Net {
+    fn weight(&mut self, name: &str, shape: &[usize], scale: f32, center: f32) -> WeightId {
+        let mut data = testkit::values(name, shape.iter().product(), scale / 128.0);
+        data.iter_mut().for_each(|x| *x += center);
+        let weight = Weight::from_f32(name, Place::outer(Role::Other), shape.to_vec(), &data);
+        self.weights.insert(weight.expect("f32 holds any number"))
+    }
+
+    fn push(&mut self, name: &str, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
+        self.graph.push1(name, op, inputs, &self.weights).expect("fits")
+    }
+
+    fn conv(&mut self, name: &str, [inputs, outputs]: [usize; 2], size: usize, x: ValueId) -> ValueId {
+        let weight = self.weight(&format!("{name}.w"), &[outputs, inputs, size, size], 0.4, 0.0);
+        let bias = Some(self.weight(&format!("{name}.b"), &[outputs], 0.5, 0.1));
+        let span = Span { size, stride: 1, dilation: 1, pad: [size / 2; 2] };
+        self.push(name, Conv { weight, bias, outputs, window: vec![span; 2], groups: 1 }, &[x])
+    }
+
+    fn constant(&mut self, name: &str, shape: &[usize], center: f32) -> ValueId {
+        let weight = self.weight(name, shape, 0.2, center);
+        self.push(&format!("constant {name}"), Constant { weight, rank: shape.len() }, &[])
+    }
+}
+
+const CHANNELS: usize = 8;
+
+/// A residual block with a gate, a pool, a concatenation, channels padded, a mean over the plane, a classifier.
+fn network() -> Model {
+    let mut graph = Graph::default();
+    let x = graph.input("x", Kind::Float, vec![Dim::Batch, Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)]);
+    let mut net = Net { graph, weights: WeightStore::default() };
+    let a = net.conv("first", [3, CHANNELS], 3, x);
+    let a = net.push("relu", Activation::Clip(0.0, 2.0), &[a]);
+    let a = net.push(
+        "pool",
+        Pool {
+            kind: PoolKind::Max,
+            window: vec![Span { size: 2, stride: 2, dilation: 1, pad: [0, 0] }; 2],
+            ceil: false,
+        },
+        &[a],
+    );
+    let b = net.conv("second", [CHANNELS, CHANNELS], 3, a);
+    let gate = net.push("gate mean", Reduce { kind: ReduceKind::Mean, axes: vec![2, 3], keep: true }, &[b]);
+    let gate = net.conv("gate", [CHANNELS, CHANNELS], 1, gate);
+    let gate = net.push("sigmoid", Activation::Sigmoid, &[gate]);
+    let b = net.push("gated", Mul, &[b, gate]);
+    let b = net.push("sum", Add, &[a, b]);
+    let b = net.push("sum relu", Activation::Relu, &[b]);
+    let pads = vec![[0, 0], [2, 2], [0, 0], [0, 0]];
+    let padded = net.push("pad", Pad { kind: PadKind::Constant(0.0), pads }, &[a]);
+    let c = net.push("concat", Concat { axis: 1 }, &[b, padded]);
+    let shift = net.constant("shift", &[2 * CHANNELS + 4, 1, 1], 0.3);
+    let c = net.push("minus", Binary::Sub, &[c, shift]);
+    let c = net.push("swish", Activation::HardSwish, &[c]);
+    let c = net.push("mean", Reduce { kind: ReduceKind::Mean, axes: vec![2, 3], keep: false }, &[c]);
+    let weight = net.weight("head.w", &[5, 2 * CHANNELS + 4], 0.5, 0.0);
+    let bias = Some(net.weight("head.b", &[5], 0.5, 0.0));
+    let c = net.push("head", Linear { weight, bias }, &[c]);
+    let c = net.push("softmax", Softmax { axis: 1, log: false }, &[c]);
+    net.graph.output(c);
+    Model { body: Body::Network { graph: net.graph }, weights: net.weights }
+}
+
+/// Images in memory: `[samples, 3, side, side]`.
+#[derive(Debug)]
+struct Images(Tensor);
+
+impl Images {
+    fn new(count: usize, channels: usize) -> Images {
+        let numbers = testkit::values("x", count * channels * 64, 1.0 / 64.0);
+        Images(Tensor::new(vec![count, channels, 8, 8], numbers).expect("fits"))
+    }
+}
+
+impl Samples for Images {
+    fn name(&self) -> &str {
+        "images"
+    }
+
+    fn len(&self) -> usize {
+        self.0.shape()[0]
+    }
+
+    fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
+        let (each, mut shape) = (self.0.data().len() / self.len(), self.0.shape().to_vec());
+        shape[0] = range.len();
+        let numbers = self.0.data()[range.start * each..range.end * each].to_vec();
+        Ok(Batch { inputs: vec![Tensor::new(shape, numbers)?.into()], labels: vec![] })
+    }
+}
+
+fn samples() -> Images {
+    Images::new(40, 3)
+}
+
+fn run(model: &Model, samples: &Images) -> Vec<f32> {
+    let graph = model.graph().expect("is there");
+    let mut executor = Executor::new(graph, &model.weights, exec::Options::default()).expect("runs");
+    let outputs = executor.run(vec![samples.0.clone().into()]).expect("runs");
+    outputs[0].float().expect("numbers").data().to_vec()
+}
+
+fn runs_of<'a>(fusion: &'a plan::Fusion, node: &str) -> &'a Runs {
+    let found = fusion.nodes.iter().find(|n| n.node == node);
+    &found.unwrap_or_else(|| panic!("{node} among {:?}", fusion.nodes)).runs
+}
+
+#[test]
+fn all_that_has_a_kernel_runs_on_codes() {
+    let model = network();
+    for values in [Levels::U8, Levels::I8] {
+        let Quantized { model: made, notes } =
+            quantize(&model, &samples(), &QuantizeSpec { values, ..QuantizeSpec::default() }).expect("quantizes");
+        made.check().expect("is sound");
+        assert_eq!(notes.len(), 3, "{notes:?}");
+        let fusion = fusion(&made);
+        let codes = ["first", "second", "gate mean", "gate", "gated", "sum", "pad", "concat", "minus", "mean", "head"];
+        for node in codes {
+            assert!(matches!(runs_of(&fusion, node), Runs::OnCodes(_)), "{node}: {:?}", runs_of(&fusion, node));
+        }
+        assert_eq!(runs_of(&fusion, "pool"), &Runs::MovesCodes);
+        assert_eq!(runs_of(&fusion, "mean_flat"), &Runs::MovesCodes);
+        assert!(fusion.nodes.iter().all(|n| n.node != "relu" && n.node != "sum relu"), "clamps are in the ranges");
+        let float: Vec<&str> = fusion.in_float().map(|(node, ..)| &node.node[..]).collect();
+        assert_eq!(float, ["swish", "softmax"]);
+        let beside: Vec<_> = fusion.inside().filter_map(|c| c.beside.as_deref()).collect();
+        assert_eq!(beside, ["swish", "swish"]);
+    }
+}
+
+#[test]
+fn outputs_stay_near() {
+    let (model, samples) = (network(), samples());
+    let before = run(&model, &samples);
+    for ranges in [Calibrator::MinMax, Calibrator::MovingAverage, Calibrator::Percentile(99.999), Calibrator::Mse] {
+        let made = quantize(&model, &samples, &QuantizeSpec { ranges, ..QuantizeSpec::default() }).expect("quantizes");
+        let gap = testkit::max_abs_difference(&run(&made.model, &samples), &before).0;
+        assert!(gap > 0.0 && gap < 0.04, "{ranges:?}: {gap}");
+    }
+}
+
+#[test]
+fn weights_and_biases_lie_on_their_grids() {
+    let made = quantize(&network(), &samples(), &QuantizeSpec::default()).expect("quantizes").model;
+    for name in ["first.w", "second.b", "head.w", "head.b", "shift"] {
+        let id = made.weights.find(name).expect("is there");
+        let (weight, grid) = (made.weights.get(id), made.weights.grid(id).expect("is on a grid"));
+        let inner = grid.axis.map_or(usize::MAX, |axis| weight.shape[axis + 1..].iter().product());
+        for (at, x) in weight.read().expect("reads").into_iter().enumerate() {
+            let index = at / inner % grid.scale.len();
+            let back = (grid.code(x, index) - i64::from(grid.zero[index])) as f32 * grid.scale[index];
+            assert!((back - x).abs() <= 1e-6 * x.abs(), "{name}: {x} {back}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_stays_in_float() {
+    let options = QuantizeSpec { keep: vec!["second".parse().expect("a pattern")], ..QuantizeSpec::default() };
+    let made = quantize(&network(), &samples(), &options).expect("quantizes").model;
+    assert!(matches!(runs_of(&fusion(&made), "second"), Runs::InFloat { .. }));
+    assert!(made.weights.grid(made.weights.find("second.w").expect("is there")).is_none());
+}
+
+#[test]
+fn what_cannot_be_quantized_says_why() {
+    let model = network();
+    assert!(matches!(quantize(&model, &Images::new(0, 3), &QuantizeSpec::default()), Err(QuantizeError::Observe(_))));
+    assert!(quantize(&model, &Images::new(1, 2), &QuantizeSpec::default()).is_err());
+    let made = quantize(&model, &samples(), &QuantizeSpec::default()).expect("quantizes").model;
+    assert!(matches!(quantize(&made, &samples(), &QuantizeSpec::default()), Err(QuantizeError::Already { .. })));
+    let mut broken = model.clone();
+    let id = broken.weights.find("second.w").expect("is there");
+    let old = broken.weights.get(id).clone();
+    let mut numbers = old.read().expect("reads");
+    numbers[7] = f32::NAN;
+    let new = Weight::from_f32(&old.name, old.place, old.shape.clone(), &numbers).expect("f32");
+    broken.weights.replace(id, new.encoding, new.shape, new.source);
+    let error = quantize(&broken, &samples(), &QuantizeSpec::default()).err().expect("fails").to_string();
+    assert!(error.contains("second"), "{error}");
+}

@@ -1,0 +1,46 @@
+//! Steps: what is done to a network, in the order in which it is asked for.
+//!
+//! ```toml
+//! [[step]]
+//! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
+//!
+//! [[step]]
+//! recover = { epochs = 3, rate = 0.01, flip = true, crop = 4, distill = { share = 0.7 } }
+//!
+//! [[step]]
+//! quantize = { ranges = "mse", correct = true }
+//! ```
+
+use crate::{PruneSpec, QuantizeSpec, TrainingSpec};
+use serde::{Deserialize, Serialize};
+
+/// One thing that is done to a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Channels are taken out.
+    Prune(PruneSpec),
+    /// What is left learns again, from labelled samples and from the network as it was before any step.
+    Recover(TrainingSpec),
+    /// Values and weights become codes.
+    Quantize(QuantizeSpec),
+}
+
+impl Step {
+    /// The name in recipes.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Step::Prune(_) => "prune",
+            Step::Recover(_) => "recover",
+            Step::Quantize(_) => "quantize",
+        }
+    }
+}
+
+/// The names of steps, in order: `prune-quantize`; `keep` where there are none.
+pub fn step_names(steps: &[Step]) -> String {
+    match steps {
+        [] => "keep".into(),
+        steps => steps.iter().map(Step::name).collect::<Vec<_>>().join("-"),
+    }
+}

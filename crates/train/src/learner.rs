@@ -1,0 +1,79 @@
+//! A model that learns: its executor, its optimizer, gradients, and all that a resumed run needs.
+
+use crate::optimizer::{Moments, Optimizer, Rule};
+use exec::{Error, Executor, Grads, Options};
+use graph::{Graph, WeightId, WeightStore};
+
+/// A weight and its moments: one line of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Name of the weight.
+    pub name: String,
+    /// Its values.
+    pub weight: Vec<f32>,
+    /// The optimizer's moments.
+    pub moments: Moments,
+}
+
+/// A checkpoint that does not fit the model.
+#[derive(Debug, thiserror::Error)]
+#[error("the checkpoint does not fit the model: {0}")]
+pub struct Unfit(String);
+
+/// See the module.
+pub(crate) struct Learner {
+    pub executor: Executor,
+    pub grads: Grads,
+    /// Steps done.
+    pub step: usize,
+    optimizer: Optimizer,
+}
+
+impl Learner {
+    /// Starts from the weights of the store.
+    pub fn new(graph: &Graph, store: &WeightStore, rule: Rule) -> Result<Learner, Error> {
+        Ok(Learner {
+            executor: Executor::new(graph, store, Options::default())?,
+            optimizer: Optimizer::new(graph, store, rule),
+            grads: Grads::default(),
+            step: 0,
+        })
+    }
+
+    /// Goes down the gradients, each multiplied by `share` first. Returns their norm before clipping.
+    pub fn descend(&mut self, share: f64, rate: f64) -> Result<f64, Error> {
+        self.step += 1;
+        self.optimizer.step(self.executor.weights_mut(), &self.grads, share, rate, self.step as u64)
+    }
+
+    /// Everything that [`Learner::restore`] needs, weight by weight.
+    pub fn state(&mut self) -> Result<Vec<State>, Error> {
+        let names: Vec<_> = self.executor.weights().store().iter().map(|(id, w)| (id, w.name.clone())).collect();
+        let line = |(id, name): (WeightId, String)| {
+            let weight = self.executor.weights_mut().full_mut(id)?.to_vec();
+            Ok(State { name, weight, moments: self.optimizer.moments[id.0].clone() })
+        };
+        names.into_iter().map(line).collect()
+    }
+
+    /// Goes on from a checkpoint taken after `step` steps.
+    pub fn restore(&mut self, step: usize, state: Vec<State>) -> Result<(), Unfit> {
+        let store = self.executor.weights().store().clone();
+        if state.len() != store.len() {
+            return Err(Unfit(format!("it has {} weights, the model {}", state.len(), store.len())));
+        }
+        for line in state {
+            let id = store.find(&line.name).ok_or_else(|| Unfit(format!("no weight is called `{}`", line.name)))?;
+            let full = self.executor.weights_mut().full_mut(id).map_err(|e| Unfit(e.to_string()))?;
+            let moments = &mut self.optimizer.moments[id.0];
+            let lengths = |weight: &[f32], m: &Moments| [weight.len(), m.first.len(), m.second.len()];
+            if lengths(&line.weight, &line.moments) != lengths(full, moments) {
+                return Err(Unfit(format!("`{}` has other lengths", line.name)));
+            }
+            full.copy_from_slice(&line.weight);
+            *moments = line.moments;
+        }
+        self.step = step;
+        Ok(())
+    }
+}
