@@ -85,10 +85,12 @@ fn budgets_are_kept_to_the_byte() {
 #[test]
 fn folders_keep_budgets_and_what_servers_join_stays_alike() {
     let home = Home::new();
-    let model = home.model().model;
     let mut seen = std::collections::BTreeSet::new();
-    for bits in ["12", "13", "14.5"] {
-        let plan = home.plan(&in_folder(recipe("bpw", bits))).unwrap();
+    let least = home.plan(&in_folder(recipe("bpw", "1"))).unwrap_err();
+    let EngineError::Plan(PlanError::Smallest { needs: least, .. }) = least else { panic!("{least}") };
+    for more in [0, 4_000, 30_000] {
+        let most = least.0 + more;
+        let plan = home.plan(&in_folder(recipe("size", &most.to_string()))).unwrap();
         let of = |layer, role: Role| {
             plan.tensors.iter().find(|t| t.layer == Some(layer) && t.role == role.name()).unwrap().to
         };
@@ -99,9 +101,8 @@ fn folders_keep_budgets_and_what_servers_join_stays_alike() {
             assert_eq!(of(layer, Role::FfnGate), of(layer, Role::FfnUp));
         }
         seen.extend(plan.tensors.iter().map(|t| t.to.to_string()));
-        let journal = home.run(&plan, bits).journal;
-        assert_eq!(journal.proof.bytes, plan.prediction.artifact.0, "{bits}");
-        assert!(journal.proof.bytes as f64 * 8.0 <= bits.parse::<f64>().unwrap() * model.parameters() as f64);
+        let bytes = home.run(&plan, &more.to_string()).journal.proof.bytes;
+        assert!(bytes == plan.prediction.artifact.0 && bytes <= most, "{bytes} of {most}");
     }
     assert!(seen.len() > 2, "{seen:?}");
 }
