@@ -34,6 +34,10 @@ pub fn compress(
     if let Some(network) = &imported.network {
         return crate::network::compress(imported, network, plan, out, options, progress);
     }
+    if !plan.recipe.steps.is_empty() {
+        check_gates(imported, plan, options)?;
+        return crate::pruning::compress(imported, plan, out, options, progress);
+    }
     pool(options)?.install(|| Run::new(imported, plan, out, options, progress)?.finish()?.settle())
 }
 

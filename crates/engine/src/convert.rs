@@ -77,7 +77,12 @@ fn run(
 }
 
 /// Writes the files.
-fn write(model: &Imported, to: Container, out: &Path, progress: &dyn Progress) -> Result<export::Written, EngineError> {
+pub(crate) fn write(
+    model: &Imported,
+    to: Container,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<export::Written, EngineError> {
     let last = std::sync::atomic::AtomicU64::new(0);
     let tell = |done: u64| {
         let before = last.swap(done, std::sync::atomic::Ordering::Relaxed);

@@ -21,6 +21,7 @@ mod planner;
 mod progress;
 mod proof;
 mod provenance;
+mod pruning;
 mod quality;
 mod quantize;
 mod repack;

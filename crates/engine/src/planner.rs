@@ -129,6 +129,7 @@ pub(crate) fn setting<'a>(
 fn artifact_bytes(imported: &Imported, plan: &Plan) -> Result<Option<u64>, EngineError> {
     let split = plan.recipe.output.split_size.map(|b| b.0);
     Ok(match plan.container {
+        _ if !plan.recipe.steps.is_empty() => None,
         Container::Gguf => {
             let (model, name) = (rounded(imported, plan)?, model_name(imported));
             let file_type = file_type(plan, &model);

@@ -7,7 +7,7 @@
 
 use crate::compress::{Finished, Run};
 use crate::{EngineError, Outcome, Planner, Progress, pool};
-use plan::{Goal, Note, Plan, Violation};
+use plan::{Goal, Note, Plan, PlanError, Violation};
 use std::path::Path;
 
 /// Artifacts that are made, at most.
@@ -33,31 +33,23 @@ fn search(
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<(Plan, Outcome), EngineError> {
-    let (mut best, mut missed): (Option<(Plan, Finished)>, Option<(Plan, Finished)>) = (None, None);
-    let (mut keeps, mut misses) = (None::<f64>, None::<f64>);
-    let (mut asked, mut notes) = (most, Vec::new());
-    for trial in 0..TRIALS {
+    let (mut search, mut asked, mut notes) = (Search::default(), most, Vec::new());
+    for trial in 1..=TRIALS {
         let plan = planner.plan_for(Goal::Divergence(asked))?;
-        if [&best, &missed].into_iter().flatten().any(|(tried, _)| tried.tensors == plan.tensors) {
+        if search.tried(&plan) {
             break;
         }
         let mut made = Run::new(planner.imported(), &plan, out, planner.options(), progress)?.finish()?;
         made.forget_checkpoint()?;
         let measured = divergence(&made)?;
-        notes.push(note(trial + 1, &plan, &made, measured));
-        let kept = measured <= most;
-        let near = kept && measured >= NEAR * most;
-        // The bracket tightens from both sides.
-        match kept {
-            true => (keeps, best) = (Some(keeps.map_or(asked, |k| k.max(asked))), better(best, (plan, made))),
-            false => (misses, missed) = (Some(misses.map_or(asked, |m| m.min(asked))), Some((plan, made))),
-        }
-        if near {
+        notes.push(note(trial, &plan, &made, measured));
+        search.take(asked, measured <= most, (plan, made));
+        if (NEAR * most..=most).contains(&measured) {
             break;
         }
-        asked = next(asked * AIM * most / measured.max(f64::MIN_POSITIVE), keeps, misses);
+        asked = search.next(asked * AIM * most / measured.max(f64::MIN_POSITIVE));
     }
-    let (mut plan, mut made) = best.or(missed).ok_or(EngineError::Plan(plan::PlanError::NoSensitivity))?;
+    let (mut plan, mut made) = search.found().ok_or(EngineError::Plan(PlanError::NoSensitivity))?;
     made.journal.notes.extend(notes);
     plan.recipe.goal = Goal::Divergence(most);
     let measured = divergence(&made)?;
@@ -67,20 +59,48 @@ fn search(
     Ok((plan, made.settle()?))
 }
 
-/// The smaller of two artifacts.
-fn better(best: Option<(Plan, Finished)>, new: (Plan, Finished)) -> Option<(Plan, Finished)> {
-    let bytes = |(_, made): &(Plan, Finished)| made.journal.proof.bytes;
-    Some(match best {
-        Some(best) if bytes(&best) <= bytes(&new) => best,
-        _ => new,
-    })
+type Made = (Plan, Finished);
+
+/// What trials have shown so far.
+#[derive(Default)]
+struct Search {
+    /// The largest loss asked for that kept the bound, and the smallest that did not.
+    keeps: Option<f64>,
+    misses: Option<f64>,
+    /// The smallest artifact that kept it, and the last that did not.
+    best: Option<Made>,
+    missed: Option<Made>,
 }
 
-/// The loss to ask for, inside of what is known.
-fn next(wanted: f64, keeps: Option<f64>, misses: Option<f64>) -> f64 {
-    match (keeps, misses) {
-        (Some(low), Some(high)) if !(low < wanted && wanted < high) => (low * high).sqrt(),
-        _ => wanted,
+impl Search {
+    fn tried(&self, plan: &Plan) -> bool {
+        [&self.best, &self.missed].into_iter().flatten().any(|(tried, _)| tried.tensors == plan.tensors)
+    }
+
+    fn take(&mut self, asked: f64, kept: bool, made: Made) {
+        let bytes = |(_, made): &Made| made.journal.proof.bytes;
+        if !kept {
+            self.misses = Some(self.misses.map_or(asked, |loss| loss.min(asked)));
+            self.missed = Some(made);
+            return;
+        }
+        self.keeps = Some(self.keeps.map_or(asked, |loss| loss.max(asked)));
+        if self.best.as_ref().is_none_or(|best| bytes(&made) < bytes(best)) {
+            self.best = Some(made);
+        }
+    }
+
+    /// The loss to ask for, inside of what is known.
+    fn next(&self, wanted: f64) -> f64 {
+        match (self.keeps, self.misses) {
+            (Some(low), Some(high)) if !(low < wanted && wanted < high) => (low * high).sqrt(),
+            _ => wanted,
+        }
+    }
+
+    /// The artifact to keep; one that missed the bound where none kept it.
+    fn found(self) -> Option<Made> {
+        self.best.or(self.missed)
     }
 }
 
@@ -100,10 +120,11 @@ fn note(trial: usize, plan: &Plan, made: &Finished, measured: f64) -> Note {
 
 #[cfg(test)]
 mod tests {
-    use super::next;
+    use super::Search;
 
     #[test]
     fn the_next_trial_lies_in_the_bracket() {
+        let next = |wanted, keeps, misses| Search { keeps, misses, ..Search::default() }.next(wanted);
         assert_eq!(next(3.0, Some(1.0), None), 3.0);
         assert_eq!(next(3.0, Some(1.0), Some(4.0)), 3.0);
         assert_eq!(next(5.0, Some(1.0), Some(4.0)), 2.0);

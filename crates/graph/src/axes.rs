@@ -115,6 +115,9 @@ impl Product {
 pub struct Axes {
     /// Corresponding axes.
     pub links: Vec<Link>,
+    /// Axes that must lose the same indices, though what stands there is not the same: the queries of a head and what the
+    /// head makes.
+    pub bound: Vec<Link>,
     /// Axes whose indices must stay together in runs of this length (a head's channels; rotary halves).
     pub runs: Vec<(End, usize)>,
     /// Axes that repeat a pattern of this length: indices that are equal modulo it go together (the outputs of a grouped
@@ -138,6 +141,12 @@ impl Axes {
     /// Adds a link under another relation.
     pub fn link(mut self, a: (Port, usize), b: (Port, usize), relation: Relation) -> Axes {
         self.links.push(Link { a: end(a), b: end(b), relation });
+        self
+    }
+
+    /// Says that two axes lose the same indices.
+    pub fn bind(mut self, a: (Port, usize), b: (Port, usize)) -> Axes {
+        self.bound.push(Link { a: end(a), b: end(b), relation: Relation::Same });
         self
     }
 

@@ -49,7 +49,7 @@ fn check_axes(graph: &Graph, node: &Node, weights: &WeightStore) -> Result<(), G
     let error = |why| Err(GraphError::Axes { node: node.name.clone(), why });
     let length_of = |end| length(graph, node, weights, end);
     let axes = node.op.spec().axes(&graph.input_types(node));
-    for link in axes.links {
+    for link in axes.links.into_iter().chain(axes.bound) {
         let (Some(a), Some(b)) = (length_of(link.a), length_of(link.b)) else {
             return error(format!("{link:?} names an axis that is not there"));
         };

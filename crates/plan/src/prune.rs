@@ -1,5 +1,6 @@
 //! What pruning is asked for: how much may be left, what counts as important, and who gives.
 
+use crate::Pattern;
 use crate::units::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
@@ -17,6 +18,8 @@ pub struct PruneSpec {
     pub across: Allocation,
     /// Kept channels are a multiple of this, where a group has as many.
     pub multiple: usize,
+    /// Weights whose outputs may go, by name, role or regular expression; all where there are none.
+    pub only: Vec<Pattern>,
     /// Whether channels may go that a norm takes statistics over: what is left then changes, and must be trained again.
     pub through_norms: bool,
 }
@@ -24,7 +27,14 @@ pub struct PruneSpec {
 impl PruneSpec {
     /// Down to a budget, by what is usual: squared magnitude, the same share of every group.
     pub fn to(budget: Budget) -> PruneSpec {
-        PruneSpec { budget, by: Criterion::default(), across: Allocation::default(), multiple: 1, through_norms: false }
+        PruneSpec {
+            budget,
+            by: Criterion::default(),
+            across: Allocation::default(),
+            multiple: 1,
+            only: Vec::new(),
+            through_norms: false,
+        }
     }
 }
 
@@ -199,6 +209,8 @@ struct Written {
     across: Allocation,
     #[serde(skip_serializing_if = "Option::is_none")]
     multiple: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only: Vec<Pattern>,
     through_norms: bool,
 }
 
@@ -218,6 +230,7 @@ impl TryFrom<Written> for PruneSpec {
             by: w.by,
             across: w.across,
             multiple: w.multiple.unwrap_or(1),
+            only: w.only,
             through_norms: w.through_norms,
         })
     }
@@ -235,6 +248,7 @@ impl From<PruneSpec> for Written {
             by: spec.by,
             across: spec.across,
             multiple: (spec.multiple > 1).then_some(spec.multiple),
+            only: spec.only,
             through_norms: spec.through_norms,
         }
     }

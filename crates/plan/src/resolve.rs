@@ -4,7 +4,7 @@ use crate::cost::{self, Setting};
 use crate::names::meant;
 use crate::preset::{Facts, Mix, Pack, Preset};
 use crate::units::Bytes;
-use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, encoding_name, step_names};
+use crate::{Container, Goal, Method, Plan, PlannedTensor, Recipe, Step, encoding_name, step_names};
 use codec::packed::{Granularity, ScaleType};
 use codec::{CodecError, Dtype, Encoding, Packed};
 use graph::{Body, Model, Weight, WeightId};
@@ -22,6 +22,8 @@ pub enum PlanError {
         "presets, rules and sizes are for language models; a network takes steps: give --prune or --int8, or `[[step]]` in a recipe"
     )]
     NoSteps,
+    #[error("a decoder is pruned into plain numbers (safetensors or gguf) first, and quantized by a second run")]
+    PruneFirst,
     #[error("the step `{step}` is for networks (ONNX files), and this is none")]
     NoNetwork { step: &'static str },
     #[error("weight `{tensor}`: {why}")]
@@ -86,6 +88,7 @@ const PACK_LADDER: [Pack; 2] = [Pack::W8A16, Pack::W4A16];
 pub fn resolve(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
     match (&model.body, recipe.steps.first()) {
         (Body::Network { .. }, _) => return network(model, recipe, setting),
+        (Body::Decoder { .. }, Some(_)) => return decoder(model, recipe, setting),
         (_, Some(step)) => return Err(PlanError::NoNetwork { step: step.name() }),
         (_, None) => check_rules(model, recipe)?,
     }
@@ -105,13 +108,32 @@ fn network(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan
     if recipe.steps.is_empty() || recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
         return Err(PlanError::NoSteps);
     }
-    let as_is =
-        |(_, w): (_, &std::sync::Arc<Weight>)| PlannedTensor::new(w, w.encoding, "as the steps leave it".into());
-    let tensors = model.weights.iter().map(as_is).collect::<Result<Vec<_>, _>>()?;
+    as_is(model, recipe, setting)
+}
+
+/// A plan in which every weight stands as it is.
+fn as_is(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    let keep = |(_, w): (_, &std::sync::Arc<Weight>)| PlannedTensor::new(w, w.encoding, "as the steps leave it".into());
+    let tensors = model.weights.iter().map(keep).collect::<Result<Vec<_>, _>>()?;
     let (container, mix) = (Container::Onnx, step_names(&recipe.steps));
     let prediction = cost::predict(model, &tensors, setting);
     let parameters = model.parameters() as u64;
     Ok(Plan { container, mix, parameters, prediction, spent: None, recipe: recipe.clone(), tensors })
+}
+
+/// The plan for a decoder that is pruned: its weights stay plain, so that they can be quantized afterwards.
+fn decoder(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+    if let Some(step) = recipe.steps.iter().find(|step| !matches!(step, Step::Prune(_))) {
+        return Err(PlanError::NoNetwork { step: step.name() });
+    }
+    if recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
+        return Err(PlanError::PruneFirst);
+    }
+    let container = recipe.output.format.unwrap_or(Container::Safetensors);
+    if !matches!(container, Container::Safetensors | Container::Gguf) {
+        return Err(PlanError::PruneFirst);
+    }
+    Ok(Plan { container, ..as_is(model, recipe, setting)? })
 }
 
 /// The first preset of the ladder whose artifact is small enough.

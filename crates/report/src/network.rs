@@ -12,9 +12,9 @@ const HEIGHT: f64 = 140.0;
 pub fn sections(network: &NetworkEntry) -> Markup {
     html! {
         section { h2 { "What it costs to run" } (costs(&network.before, &network.after)) }
-        section { h2 { "How far its outputs moved" } (outputs(network)) }
+        @if !network.layers.is_empty() { section { h2 { "How far its outputs moved" } (outputs(network)) } }
         section { h2 { "Step by step" } @for step in &network.steps { (of_step(step)) } }
-        section { h2 { "Every layer" } (layers(&network.layers)) }
+        @if !network.layers.is_empty() { section { h2 { "Every layer" } (layers(&network.layers)) } }
         section { h2 { "Activation memory while it runs" } (timeline(&network.before, &network.after)) }
     }
 }

@@ -21,7 +21,10 @@ pub fn page(report: &Report) -> Markup {
                 header { h1 { "Made tinier, with proof" } p { (lead(report)) } }
                 (tiles(report))
                 @match &report.journal.network {
-                    Some(network) => { (crate::network::sections(network)) }
+                    Some(network) => {
+                        @if report.journal.proof.quality.is_some() { (quality(report)) }
+                        (crate::network::sections(network))
+                    }
                     None => { (quality(report)) (sizes(report)) (errors(report)) (prediction(report)) }
                 }
                 (notes(report))

@@ -4,7 +4,7 @@
 //! key head `h / (heads / kv_heads)`. Scores are `scale · q·k`, capped by `cap · tanh(score / cap)` where there is a cap;
 //! a window of `w` lets position `p` see `p − w + 1 ..= p`. `slot` numbers the cache that earlier keys and values live in.
 
-use super::{Cost, OpSpec, ShapeError, Typed, rows, width, wrong};
+use super::{Cost, Kept, Op, OpSpec, ShapeError, Typed, rows, width, wrong};
 use crate::{Axes, Dim, Port, Relation, Size, WeightStore};
 
 /// See the module.
@@ -45,8 +45,19 @@ impl OpSpec for Attention {
         Axes::rowwise(last + 1)
             .link((Port::Output(0), last), (Port::Input(2), last), heads.clone())
             .link((Port::Input(0), last), (Port::Input(1), last), heads)
+            .bind((Port::Input(0), last), (Port::Output(0), last))
             .run((Port::Input(0), last), self.head_dim)
             .run((Port::Output(0), last), self.head_dim)
+    }
+
+    fn keep(&self, kept: &Kept) -> Option<Op> {
+        // Whole heads go, so every axis but the last of these is as long as it was.
+        let heads = |port, count: usize| {
+            let lost = kept.last(port).map_or(0, |axis| axis.of - axis.left.len());
+            count - lost / self.head_dim.max(1)
+        };
+        let (heads, kv_heads) = (heads(Port::Input(0), self.heads), heads(Port::Input(1), self.kv_heads));
+        Some(Attention { heads, kv_heads, ..self.clone() }.into())
     }
 
     fn cost(&self, inputs: &[Typed], _weights: &WeightStore, size: Size) -> Cost {

@@ -29,6 +29,12 @@ impl Kept {
         self.axes.get(&End { port, axis })
     }
 
+    /// What is left of the innermost axis that lost any.
+    pub fn last(&self, port: Port) -> Option<&KeptAxis> {
+        let of_port = self.axes.iter().filter(|(end, _)| end.port == port);
+        of_port.max_by_key(|(end, _)| end.axis).map(|(_, kept)| kept)
+    }
+
     /// How many are left of an axis of `of` indices.
     pub fn count(&self, port: Port, axis: usize, of: usize) -> usize {
         self.get(port, axis).map_or(of, |kept| kept.left.len())

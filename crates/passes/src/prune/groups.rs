@@ -96,6 +96,11 @@ impl Work<'_> {
             }
             self.link(a, b, &link.relation);
         }
+        for link in &axes.bound {
+            if let (Some(a), Some(b)) = (self.axis(node, link.a), self.axis(node, link.b)) {
+                self.link(a, b, &link.relation);
+            }
+        }
         for (end, length) in &axes.cycles {
             self.fold(node, *end, |i| i % (*length).max(1));
         }

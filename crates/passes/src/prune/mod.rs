@@ -13,6 +13,7 @@
 mod allocation;
 pub mod check;
 mod criterion;
+mod decoder;
 pub mod groups;
 mod removal;
 mod sensitivity;
@@ -21,6 +22,7 @@ mod taylor;
 mod union;
 mod untie;
 
+pub use decoder::configure;
 pub use groups::{Channel, Frozen, Group, Groups};
 pub use removal::Removal;
 pub use union::{Axis, Of};
@@ -51,6 +53,10 @@ pub enum PruneError {
     Nothing { why: Option<String> },
     #[error("the budget holds as it is: nothing was pruned")]
     Met,
+    #[error(
+        "layers would keep different numbers of {what}, and a decoder's formats have one for all; prune across `uniform`"
+    )]
+    Uneven { what: &'static str },
     #[error(
         "the group of `{group}` is none: without its channels the network computes something else ({apart:.1e} apart); \
          this is a fault of an op's axis relations"
@@ -89,7 +95,8 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
         patches.extend(untie::untie(model));
     }
     let model = &own;
-    let found = groups::find(model, spec.through_norms);
+    let mut found = groups::find(model, spec.through_norms);
+    found.groups.retain(|group| asked(model, group, spec));
     if found.groups.is_empty() {
         return Err(PruneError::Nothing { why: found.frozen.into_iter().next().map(|f| f.why) });
     }
@@ -129,6 +136,16 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
     let figures = figures.map(|(name, value)| (name.to_owned(), value)).collect();
     patches.push(removal.patch(model)?);
     Ok(Pruned { patches, notes, groups, figures })
+}
+
+/// Whether a specification names a weight that makes the group's channels.
+fn asked(model: &Model, group: &Group, spec: &PruneSpec) -> bool {
+    let weights = group.channels.iter().take(1).flat_map(|c| c.indices.keys()).filter_map(|axis| match axis.of {
+        Of::Weight(id) if axis.axis == 0 => Some(model.weights.get(id)),
+        _ => None,
+    });
+    let weights: Vec<_> = weights.collect();
+    spec.only.is_empty() || spec.only.iter().any(|pattern| weights.iter().any(|w| pattern.matches(w)))
 }
 
 /// Checks every group that loses channels; returns the largest difference. Through norms the difference is the price.

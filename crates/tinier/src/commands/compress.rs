@@ -125,7 +125,10 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
         format!("{} → {}, {ratio:.2}× smaller, {:.2} bits per weight", Bytes(before), Bytes(proof.bytes), proof.bpw),
     )];
     match (&proof.quality, &journal.network) {
-        (Some(quality), _) => rows.extend(lost(quality)),
+        (Some(quality), network) => {
+            rows.extend(network.iter().flat_map(changed));
+            rows.extend(lost(quality));
+        }
         (None, Some(network)) => rows.extend(changed(network)),
         (None, None) => {
             rows.push(row("quality", "not measured: the architecture is unknown, or there was no text".into()))
