@@ -206,7 +206,8 @@ fn ten_networks() {
         let patch = passes::prune::Removal::of(gone).patch(&imported.model).expect("plain");
         smaller.apply(patch).unwrap_or_else(|e| panic!("{name}: {e}"));
         if ["squeezenet1_1", "shufflenet_v2_x1_0"].contains(&&*name) {
-            compress(&path, &recipe(&[to("channels=0.5")]), &out.path().join(format!("{name}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
+            compress(&path, &recipe(&[to("channels=0.5")]), &out.path().join(format!("{name}.onnx")))
+                .unwrap_or_else(|e| panic!("{e}"));
         }
     }
 }

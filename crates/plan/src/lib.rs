@@ -6,6 +6,7 @@
 //! reports hold it. No I/O.
 
 mod accuracy;
+pub mod allocate;
 mod arena;
 mod cost;
 mod counters;
@@ -13,6 +14,7 @@ mod fusion;
 mod journal;
 mod measure;
 mod method;
+mod mixed;
 mod names;
 mod network;
 mod pattern;
@@ -36,6 +38,7 @@ pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
+pub use mixed::{Candidate, Sensitivity, Spent, Unit, Validation, mixed, units};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use network::{Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
 pub use pattern::Pattern;

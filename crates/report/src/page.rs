@@ -3,7 +3,7 @@
 use crate::chart::{self, Bar, Dot};
 use crate::{Report, text};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use plan::{Comparison, Estimate, Versus};
+use plan::{Comparison, Estimate, Spent, Versus};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -183,8 +183,23 @@ fn prediction(report: &Report) -> Markup {
                     @if i > 0 { ", " } (stage.name) " " (text::seconds(stage.seconds))
                 }
             }
+            @if let Some(spent) = &report.plan.spent { (budget(spent)) }
         },
     )
+}
+
+/// How a budget was spent.
+fn budget(spent: &Spent) -> Markup {
+    let v = &spent.validation;
+    html! {
+        p {
+            "The budget was spent by what each encoding of each tensor costs the model: " (text::figure(spent.loss))
+            " nats predicted together, and no choice of these bytes below " (text::figure(spent.bound)) ". Over "
+            (v.pairs) " pairs that were also measured, predictions have a rank correlation of "
+            (format!("{:.3}", v.rank_correlation)) "; half are within a factor of "
+            (format!("{:.2}", v.typical_factor)) "."
+        }
+    }
 }
 
 fn notes(report: &Report) -> Markup {
