@@ -130,7 +130,7 @@ fn resize(config: &mut Map<String, Value>, old: &DecoderConfig, new: &DecoderCon
         ("intermediate_size", old.ffn, new.ffn),
     ];
     for (key, old, new) in sizes {
-        if let Some(value) = config.get_mut(key).filter(|value| **value == Value::from(old)) {
+        if let Some(value) = config.get_mut(key).filter(|value| value.as_u64() == Some(old as u64)) {
             *value = new.into();
         }
     }
