@@ -122,18 +122,85 @@ fn a_student_learns_from_its_teacher_alone() {
         let _ = fs::remove_dir_all(folder.path().join("none.onnx.training"));
         train_network(recipe, folder.path(), &output, &mut |_| {}).expect_err("refused").to_string()
     };
+    assert!(refused(&student).contains("`teacher` and"));
+    let distill = student.training.distill.take();
     assert!(refused(&student).contains("no labels"));
-    student.teacher = Some("teacher.onnx".into());
+    (student.teacher, student.training.distill) = (Some("teacher.onnx".into()), distill);
     if let Some(distill) = &mut student.training.distill {
         distill.features = vec!["scores".into()];
     }
     assert!(refused(&student).contains("attention map"));
     student.data.train = student.data.valid.clone();
     student.training.batch = 61;
-    student.training.distill = None;
+    (student.teacher, student.training.distill) = (None, None);
     assert!(refused(&student).contains("do not fill a batch"));
     if let Some(network) = &mut student.network {
         network.classes = 2;
     }
     assert!(refused(&student).contains("label 2"));
+}
+
+/// Prunes and recovers the network that [`RECIPE`] trains.
+#[test]
+fn recovery_is_a_step_that_resumes_and_leaves_nothing_behind() {
+    let folder = TempDir::new().expect("a folder");
+    let recipe = prepare(folder.path(), RECIPE);
+    let source = folder.path().join("source.onnx");
+    trained(&recipe, folder.path(), &source, 2, None);
+    let steps = "[[step]]\nprune = { macs = 0.5 }\n[[step]]\nrecover = { epochs = 2, batch = 16, rate = 0.05, \
+                 statistics = 4, distill = { share = 0.5 } }\n";
+    let recipe_of = |text: &str| plan::Recipe::parse(text).expect("a sound recipe");
+    let imported = import::open(&source).expect("it opens");
+    let graph = imported.model.graph().expect("a graph");
+    let preprocess = recipe.data.preprocess.clone().expect("given");
+    let open = |name: &str| Images::open(&[folder.path().join(name)], graph, &preprocess).expect("samples");
+    let (learn, valid) = (open("train_x_150x6x6x2_u8.bin"), open("valid_x_60x6x6x2_u8.bin"));
+    let run = |name: &str, progress: &dyn engine::Progress, learn: Option<&Images>| {
+        let options = engine::Options {
+            examples: learn.map(|l| l as &dyn exec::Examples),
+            valid: Some(&valid),
+            threads: Some(2),
+            ..Default::default()
+        };
+        let plan = engine::plan(&imported, &recipe_of(steps), &options).expect("a plan");
+        engine::compress(&imported, &plan, &folder.path().join(name), &options, progress)
+    };
+    let refused = run("none.onnx", &engine::Quiet, None).expect_err("no data").to_string();
+    assert!(refused.contains("recover") && refused.contains("--data"), "{refused}");
+    let made = run("straight.onnx", &engine::Quiet, Some(&learn)).expect("recovers");
+    let network = made.journal.network.expect("a network");
+    let accuracy = network.accuracy.expect("held-out samples");
+    assert!(network.after.total_macs() * 2 <= network.before.total_macs() + 1000, "{:?}", network.after);
+    assert!(accuracy.top1.expect("labels").value() > 0.9, "{accuracy:?}");
+    assert_eq!(network.steps.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["prune", "recover"]);
+
+    let dies = Dies::default();
+    let killed = catch_unwind(AssertUnwindSafe(|| run("resumed.onnx", &dies, Some(&learn)).map(|_| ())));
+    assert!(killed.is_err() && !folder.path().join("resumed.onnx").exists());
+    let beside = |what: &str| {
+        let names = fs::read_dir(folder.path()).expect("a folder").flatten().map(|e| e.file_name());
+        names.filter(|name| name.to_string_lossy().contains(what)).count()
+    };
+    assert_eq!(beside("resumed.onnx.recover-"), 1);
+    run("resumed.onnx", &engine::Quiet, Some(&learn)).expect("goes on");
+    let bytes = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    assert!(bytes("straight.onnx") == bytes("resumed.onnx"), "other bytes");
+    assert_eq!(beside(".recover-"), 0);
+}
+
+/// Panics in the second epoch of recovery, as a killed process would stop there.
+#[derive(Default)]
+struct Dies(std::sync::atomic::AtomicUsize);
+
+impl engine::Progress for Dies {
+    fn begin(&self, stage: &str, _total: u64, _unit: engine::Unit) {
+        let done = if stage == "recover" { 0 } else { usize::MAX / 2 };
+        self.0.store(done, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn advance(&self, _amount: u64) {
+        assert!(self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) != 12, "killed");
+    }
+
+    fn end(&self) {}
 }

@@ -44,6 +44,8 @@ pub enum TrainError {
     Run(#[from] exec::Error),
     #[error(transparent)]
     Weight(#[from] graph::SourceError),
+    #[error(transparent)]
+    Graph(#[from] graph::GraphError),
     #[error("{samples} samples do not fill a batch of {batch}")]
     Few { samples: usize, batch: usize },
     #[error("the network takes batches of {0} alone; export it with an open first axis to train it")]
@@ -360,6 +362,6 @@ pub fn reestimate(
         executor.recycle(values);
     }
     let patch = changes(&mut executor, model)?;
-    model.apply(patch).map_err(|e| exec::Error::Intake { why: e.to_string() })?;
+    model.apply(patch)?;
     Ok(norms)
 }

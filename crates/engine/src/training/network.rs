@@ -100,6 +100,10 @@ pub fn train_network(
     if output.exists() {
         return Err(WriteError::Exists { path: output.into() }.into());
     }
+    if recipe.training.distill.is_some() != recipe.teacher.is_some() {
+        let why = "`teacher` and `training.distill` go together: one says from whom to learn, the other how";
+        return Err(TrainingError::Model(why.into()));
+    }
     let record = open_record(recipe, output)?;
     let Start { mut model, network, preprocess } = start(recipe, data)?;
     let open = |files: &[PathBuf]| {

@@ -1,6 +1,6 @@
 //! More indices before and after those of each axis.
 
-use super::{OpSpec, ShapeError, Typed, float, show, wrong};
+use super::{Kept, Op, OpSpec, ShapeError, Typed, float, show, wrong};
 use crate::{Axes, Dim, Kind, Port, Relation, WeightStore};
 
 /// What the new positions hold.
@@ -46,5 +46,32 @@ impl OpSpec for Pad {
                 _ => axes.freeze(from).freeze(to),
             }
         })
+    }
+
+    /// Padded positions are channels like others where something adds to them, and go like others.
+    fn keep(&self, kept: &Kept) -> Option<Op> {
+        let of = |(axis, [before, after]): (usize, &[usize; 2])| match kept.get(Port::Output(0), axis) {
+            None => [*before, *after],
+            Some(k) => {
+                let end = k.of.saturating_sub(*after);
+                [k.left.iter().filter(|i| *i < before).count(), k.left.iter().filter(|i| **i >= end).count()]
+            }
+        };
+        Some(Pad { kind: self.kind, pads: self.pads.iter().enumerate().map(of).collect() }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::End;
+
+    #[test]
+    fn padded_channels_go_like_others() {
+        let pad = Pad { kind: PadKind::Constant(0.0), pads: vec![[0, 0], [2, 3], [1, 1]] };
+        let mut kept = Kept::default();
+        kept.set(End { port: Port::Output(0), axis: 1 }, 9, vec![1, 3, 5, 6, 8]);
+        let Some(Op::Pad(made)) = pad.keep(&kept) else { panic!("a pad stays one") };
+        assert_eq!(made.pads, [[0, 0], [1, 2], [1, 1]]);
     }
 }
