@@ -4,7 +4,7 @@ use crate::{EngineError, Importance};
 use codec::{BlockFormat, Dtype, Encoding};
 use graph::{Body, Model, Place, Role, Weight, WeightStore};
 use passes::quantize::sequential::Job;
-use plan::{CostModel, Method, encoding_name};
+use plan::{CostModel, encoding_name};
 use std::time::Instant;
 
 const ROWS: usize = 16;
@@ -43,8 +43,7 @@ fn sample() -> Result<Model, EngineError> {
 /// The sample in an encoding, through the pass that will do the work.
 fn encoded(model: &Model, encoding: Encoding) -> Result<Model, EngineError> {
     let mut encoded = model.clone();
-    let job = |(weight, _)| Job { weight, encoding, method: Method::Round };
-    let jobs: Vec<Job> = model.weights.iter().map(job).collect();
+    let jobs: Vec<Job> = model.weights.iter().map(|(weight, _)| Job::round(weight, encoding)).collect();
     crate::quantize::encode_rows(&mut encoded, &jobs, &Importance::default())?;
     Ok(encoded)
 }

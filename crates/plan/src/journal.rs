@@ -1,7 +1,7 @@
 //! What happened, measured: the third of the three values, beside the model and the plan.
 
-use crate::{Method, NetworkEntry};
 use crate::measure::{Comparison, Machine};
+use crate::{Method, NetworkEntry};
 use codec::Encoding;
 use serde::{Deserialize, Serialize};
 

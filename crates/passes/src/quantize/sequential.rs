@@ -42,6 +42,13 @@ pub struct Job {
     pub method: Method,
 }
 
+impl Job {
+    /// Plain rounding.
+    pub fn round(weight: WeightId, encoding: Encoding) -> Job {
+        Job { weight, encoding, method: Method::Round }
+    }
+}
+
 /// A weight that was encoded.
 #[derive(Clone, Debug)]
 pub struct Solved {
@@ -304,6 +311,28 @@ impl<'a> Sequential<'a> {
         Ok(solved)
     }
 
+    /// Shows what is known of the inputs of each matrix of a run of nodes, encodes nothing, and goes on behind the run.
+    pub fn survey<E: From<SequentialError>>(
+        &mut self,
+        segment: &Range<usize>,
+        jobs: &[Job],
+        see: &mut dyn FnMut(&Job, &Inputs) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = segment.start;
+        for stage in stages(&self.source, self.graph, segment, jobs, false) {
+            self.advance(at..stage.nodes.start)?;
+            at = stage.nodes.start;
+            for part in parts(stage.reads, self.options.limit) {
+                let known = self.gather(stage.nodes.clone(), &part)?;
+                for read in &part {
+                    let Some(inputs) = known.get(&read.site) else { continue };
+                    read.jobs.iter().try_for_each(|job| see(job, inputs))?;
+                }
+            }
+        }
+        Ok(self.advance(at..segment.end)?)
+    }
+
     /// Puts an encoded weight in place: one of this run, or of an earlier one that is resumed.
     pub fn install(&mut self, job: &Job, source: Arc<dyn Source>) -> Result<(), SequentialError> {
         let patch = Patch::default().encode(&self.model, job.weight, job.encoding, source);
@@ -484,7 +513,7 @@ fn unseen(job: &Job, problem: &Problem<'_>) -> Result<Solved, SolveError> {
     };
     let note =
         "no token of the calibration text reached it: rounded; give more text, or let experts learn from all tokens";
-    let job = Job { method: Method::Round, ..*job };
+    let job = Job::round(job.weight, job.encoding);
     Ok(Solved { job, parts: parts.map_err(|e| problem.codec(e))?, tokens: 0, notes: vec![note.into()] })
 }
 
