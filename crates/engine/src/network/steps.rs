@@ -109,12 +109,11 @@ fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Re
     let made = network::quantize(model, data, spec).map_err(failed)?;
     *model = made.model;
     let fusion = network::fusion(model);
-    let float = fusion.in_float().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
+    let slow = fusion.between_codes().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
     let note = |what| Note { weight: None, what };
     let figures = vec![
         ("nodes on codes".into(), fusion.nodes.len() as f64 - fusion.in_float().count() as f64),
-        ("in float".into(), fusion.in_float().count() as f64),
-        ("conversions between".into(), fusion.inside().count() as f64),
+        ("in float between them".into(), fusion.between_codes().count() as f64),
     ];
-    Ok(Done { notes: made.notes.into_iter().chain(float).map(note).collect(), figures, ..Done::default() })
+    Ok(Done { notes: made.notes.into_iter().chain(slow).map(note).collect(), figures, ..Done::default() })
 }
