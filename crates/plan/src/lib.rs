@@ -24,6 +24,7 @@ mod prune;
 mod quantize;
 mod recipe;
 mod resolve;
+mod sparse;
 mod step;
 mod training;
 mod transform;
@@ -47,6 +48,7 @@ pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, R
 pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator};
 pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
+pub use sparse::{SparseBy, SparseSpec, Zeros, ZerosError};
 pub use step::{Step, step_names};
 pub use training::{DistillSpec, OptimizerSpec, TrainingSpec};
 pub use transform::Transform;

@@ -123,7 +123,7 @@ fn as_is(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, 
 
 /// The plan for a decoder that is pruned: its weights stay plain, so that they can be quantized afterwards.
 fn decoder(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
-    if let Some(step) = recipe.steps.iter().find(|step| !matches!(step, Step::Prune(_))) {
+    if let Some(step) = recipe.steps.iter().find(|step| !matches!(step, Step::Prune(_) | Step::Sparsify(_))) {
         return Err(PlanError::NoNetwork { step: step.name() });
     }
     if recipe.goal != Goal::Keep || !recipe.rules.is_empty() {

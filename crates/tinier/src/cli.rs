@@ -54,7 +54,7 @@ pub enum Command {
     /// Show what compressing would do to every tensor, and what it would take
     Plan(PlanArgs),
     /// Compress a model, reopen the artifact and measure what was lost
-    Compress(Compress),
+    Compress(Box<Compress>),
     /// Choose the text that a model is calibrated on
     CalibrateData(CalibrateData),
     /// Find how much each input column of a model's matrices matters, as llama-imatrix does

@@ -12,7 +12,7 @@ use formats::atomic::{WriteError, write_file};
 use formats::imatrix::Imatrix;
 use import::Imported;
 use report::Report;
-use report::text::{figure, seconds};
+use report::text::{number, seconds};
 use std::path::{Path, PathBuf};
 
 pub fn run(args: Compress, common: &Common) -> Result<()> {
@@ -120,10 +120,8 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let before = plan.bytes_before();
     let ratio = before as f64 / proof.bytes.max(1) as f64;
-    let mut rows = vec![row(
-        "size",
-        format!("{} → {}, {ratio:.2}× smaller, {:.2} bits per weight", Bytes(before), Bytes(proof.bytes), proof.bpw),
-    )];
+    let bpw = if journal.network.is_none() { format!(", {:.2} bits per weight", proof.bpw) } else { String::new() };
+    let mut rows = vec![row("size", format!("{} → {}, {ratio:.2}× smaller{bpw}", Bytes(before), Bytes(proof.bytes)))];
     match (&proof.quality, &journal.network) {
         (Some(quality), network) => {
             rows.extend(network.iter().flat_map(changed));
@@ -160,7 +158,7 @@ fn changed(network: &NetworkEntry) -> Vec<Vec<String>> {
         row("activations", memory(before.memory.planned, after.memory.planned)),
     ];
     for step in &network.steps {
-        let figures: Vec<_> = step.figures.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
+        let figures: Vec<_> = step.figures.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
         rows.push(row(&step.name, format!("{} in {}", figures.join(", "), seconds(step.seconds))));
     }
     rows.extend(network.accuracy.iter().flat_map(super::accuracy::rows));
