@@ -3,7 +3,7 @@
 use crate::chart::{self, Bar};
 use crate::text;
 use maud::{Markup, html};
-use plan::{Counters, GroupEntry, LayerEntry, NetworkEntry, StepEntry};
+use plan::{Counters, Fusion, GroupEntry, LayerEntry, NetworkEntry, Runs, StepEntry, To};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 140.0;
@@ -15,6 +15,7 @@ pub fn sections(network: &NetworkEntry) -> Markup {
         @if !network.layers.is_empty() { section { h2 { "How far its outputs moved" } (outputs(network)) } }
         section { h2 { "Step by step" } @for step in &network.steps { (of_step(step)) } }
         @if !network.layers.is_empty() { section { h2 { "Every layer" } (layers(&network.layers)) } }
+        @if let Some(fusion) = &network.fusion { section { h2 { "What onnxruntime makes of it" } (fused(fusion)) } }
         section { h2 { "Activation memory while it runs" } (timeline(&network.before, &network.after)) }
     }
 }
@@ -84,6 +85,40 @@ fn groups(groups: &[GroupEntry]) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// The fusion map: every node and on what it runs, and the conversions that stay.
+fn fused(fusion: &Fusion) -> Markup {
+    let runs = |runs: &Runs| match runs {
+        Runs::OnCodes(kernel) => format!("on codes, {kernel}"),
+        Runs::MovesCodes => "moves codes".into(),
+        Runs::Absorbed => "in the rounding behind it".into(),
+        Runs::InFloat { why, fix } => format!("in float: {why} ({fix})"),
+    };
+    let way = |to: To| if to == To::Codes { "to codes" } else { "to numbers" };
+    let inside: Vec<_> = fusion.inside().collect();
+    html! {
+        p {
+            (fusion.nodes.len() - fusion.in_float().count()) " of " (fusion.nodes.len()) " nodes run on codes; "
+            (inside.len()) " conversions stay inside the network."
+        }
+        @if !inside.is_empty() {
+            table {
+                tr { th { "value" } th { "converted" } th { "for" } }
+                @for c in inside {
+                    tr { td { code { (c.value) } } td { (way(c.to)) } td { code { (c.beside.as_deref().unwrap_or_default()) } } }
+                }
+            }
+        }
+        details {
+            summary { "Node by node" }
+            table class="tensors" {
+                tr { th { "node" } th { "op" } th { "runs" } }
+                @for n in &fusion.nodes { tr { td { code { (n.node) } } td { (n.op) } td { (runs(&n.runs)) } } }
+            }
+        }
+        p class="conditions" { "By a model of onnxruntime's rules on its CPU provider, from the written file." }
     }
 }
 

@@ -45,8 +45,8 @@ impl StraightThrough {
         }
         for (id, grad) in grads.iter_mut() {
             let Some(weight) = self.0.iter().find(|w| w.id == id) else { continue };
-            let quant = weight.quant();
-            kernels::fake_quant_grad(&quant, &weight.exact, &grad.to_vec(), grad, kernels::Write::Set);
+            let of_rounded = grad.to_vec();
+            kernels::fake_quant_grad(&weight.quant(), &weight.exact, &of_rounded, grad, kernels::Write::Set);
         }
         Ok(())
     }

@@ -86,8 +86,11 @@ fn layers(from: &Model, to: &Model) -> Vec<LayerEntry> {
 /// The inputs that everything runs on, and what they are called.
 fn inputs(graph: &Graph, options: &Options<'_>) -> Result<(Vec<Data>, String, usize), EngineError> {
     if let Some(data) = options.data.filter(|d| !d.is_empty()) {
-        let batch = data.batch(0..SAMPLES.min(data.len())).map_err(|source| EngineError::Samples { source })?;
-        return Ok((batch.inputs, data.name().to_owned(), SAMPLES.min(data.len())));
+        // A network of a fixed batch takes no other.
+        let fixed = graph.inputs().first().and_then(|v| graph.values()[v.0].shape.first()?.fixed());
+        let count = fixed.unwrap_or(SAMPLES).min(data.len());
+        let batch = data.batch(0..count).map_err(|source| EngineError::Samples { source })?;
+        return Ok((batch.inputs, data.name().to_owned(), count));
     }
     let size = Size { batch: 2, tokens: 8 };
     let random = |(n, id): (usize, &graph::ValueId)| exec::random(&graph.values()[id.0], size, options.seed + n as u64);

@@ -60,13 +60,22 @@ impl Placer<'_> {
         self.graph.outputs().contains(&value)
     }
 
+    /// Whether a value is an output of the network, or is only moved into one.
+    fn ends(&self, value: ValueId) -> bool {
+        let moved = |at: usize| {
+            self.kernels[at] == Kernel::Moves && self.graph.nodes()[at].outputs.iter().all(|v| self.ends(*v))
+        };
+        let mut readers = self.graph.readers(value).peekable();
+        self.is_output(value) || (readers.peek().is_some() && readers.all(moved))
+    }
+
     /// Whether a node runs on codes because of what it is, or of what comes before it.
     fn forward(&self, at: usize, node: &Node) -> bool {
         let from_codes = |value: &ValueId| self.maker(*value).is_some_and(|at| self.on_codes[at]);
         match self.kernels[at] {
             // A function that only makes an output of the network is as well off in float.
             Kernel::Codes(_) if matches!(node.op, Op::Softmax(_) | Op::Activation(_)) => {
-                node.inputs.iter().all(from_codes) && !node.outputs.iter().any(|v| self.is_output(*v))
+                node.inputs.iter().all(from_codes) && !node.outputs.iter().any(|v| self.ends(*v))
             }
             Kernel::Codes(_) if is_product(&node.op) || matches!(node.op, Op::Pool(_) | Op::Reduce(_)) => true,
             Kernel::Codes(_) | Kernel::Moves | Kernel::Clamps => node.inputs.iter().any(from_codes),
