@@ -150,9 +150,9 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// The multiple nearest to what is wanted, not 0; all where there are no more than one multiple.
+/// The multiple nearest to what is wanted, not 0; all where all are wanted, or there are no more than one multiple.
 fn rounded(wanted: f64, of: usize, multiple: usize) -> usize {
-    if of <= multiple {
+    if of <= multiple || wanted >= of as f64 {
         return of;
     }
     let times = (wanted / multiple as f64 - 0.5).ceil().max(1.0);
