@@ -56,7 +56,7 @@ pub fn write(
     Ok(Written { files, tensors: specs.len(), bytes, notes: keys::notes(config, arch) })
 }
 
-/// Bytes of the files that [`write`] would write.
+/// Bytes of the files that [`write()`] would write.
 pub fn bytes(model: &Model, tokenizer: &Tokenizer, path: &Path, options: Options<'_>) -> Result<u64, ExportError> {
     let (config, arch) = decoder(model)?;
     let metadata = metadata(config, arch, tokenizer, options)?;
