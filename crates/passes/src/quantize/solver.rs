@@ -20,7 +20,7 @@ pub struct Problem<'a> {
     pub matrix: Matrix<'a>,
     /// How it will lie in bytes.
     pub encoding: Encoding,
-    /// What it is multiplied with, as far as the method [needs](needs) it.
+    /// What it is multiplied with, as far as the method [`needs`] it.
     pub inputs: Option<&'a Inputs>,
     /// The range of all that shares its scale, where it is not alone.
     pub whole: Option<Range>,

@@ -8,7 +8,7 @@
 //! **When to use.** For models that must run at 1.7 or 2.1 bits per weight in a runtime of ternary kernels and cannot be
 //! trained as such. What is lost is large, most in small models; at equal bytes Q2_K is usually better.
 //!
-//! **What it costs.** What [descent](super::descent) costs.
+//! **What it costs.** What [`descent`] costs.
 //!
 //! **What it needs.** Calibration text; TQ1_0 or TQ2_0 (other weights of the mix follow descent).
 //!
