@@ -77,3 +77,15 @@ fn learned_rounding_lowers_the_error_of_blocks_at_any_number_of_threads() {
     let four = with(4);
     assert!(one.iter().zip(&four).all(|(a, b)| a.parts == b.parts), "four threads give other bytes than one");
 }
+
+#[test]
+fn tokens_of_experts_are_counted_before_anything_is_fitted() {
+    let model = tiny("qwen3_moe");
+    let (windows, config) = (windows(&model, 2, 16), model.decoder().unwrap());
+    let mut blocks = 0;
+    let graph = model.graph().unwrap();
+    let found = calib::coverage(graph, &model.weights, config.vocab, &windows, &mut || blocks += 1).unwrap();
+    let top_k = config.experts.as_ref().unwrap().used;
+    assert!(!found.is_empty() && blocks >= found.len());
+    assert!(found.values().all(|tokens| tokens.iter().sum::<u64>() == (32 * top_k) as u64), "{found:?}");
+}

@@ -36,7 +36,7 @@ pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_
 pub use counters::{Counters, macs};
 pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{
-    CalibratedOn, Check, FileHash, Fitted, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus,
+    CalibratedOn, Check, ChosenText, FileHash, Fitted, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus,
 };
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
@@ -44,12 +44,12 @@ pub use mixed::{Candidate, Sensitivity, Spent, Unit, Validation, mixed, units};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use network::{Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
 pub use pattern::Pattern;
-pub use plan::{Plan, PlannedTensor, RoleSummary};
+pub use plan::{ExpertTokens, Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
 pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, Resource};
 pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator};
 pub use recipe::{
-    CalibrationSpec, Container, Experts, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation,
+    CalibrationSpec, Container, Experts, Goal, KvCache, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation,
 };
 pub use resolve::{PlanError, resolve};
 pub use sparse::{SparseBy, SparseSpec, Zeros, ZerosError};

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use engine::data::{Method as DataMethod, Mix};
 use formats::images::Layout;
-use plan::{Bpw, Budget, Bytes, Container, DistillSpec, Method, Preset, Step, TrainingSpec, Transform};
+use plan::{Bpw, Budget, Bytes, Container, DistillSpec, KvCache, Method, Preset, Step, TrainingSpec, Transform};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -123,6 +123,9 @@ pub struct Goal {
     /// Split the artifact into files of at most this size
     #[arg(long, value_name = "SIZE")]
     pub split_size: Option<Bytes>,
+    /// Give servers the scales of a key-value cache in eight bits: fp8 (compressed-tensors)
+    #[arg(long, value_name = "TYPE")]
+    pub kv_cache: Option<KvCache>,
 }
 
 /// Recovery as it is where only its length is given.

@@ -52,6 +52,7 @@ impl Asked {
         recipe.steps.extend(steps);
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
+        recipe.output.kv_cache = goal.kv_cache.or(recipe.output.kv_cache);
         recipe.method = learn.method.or(recipe.method);
         if !learn.transform.is_empty() {
             recipe.transforms.clone_from(&learn.transform);
