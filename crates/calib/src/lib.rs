@@ -3,6 +3,7 @@
 mod columns;
 mod coverage;
 pub mod data;
+mod fisher;
 mod inputs;
 mod lane;
 mod magnitudes;
@@ -11,6 +12,7 @@ mod samples;
 
 pub use columns::columns;
 pub use coverage::coverage;
+pub use fisher::fisher;
 pub use inputs::{Depth, Inputs};
 pub use lane::{Kept, Lane, LaneError, windows_together};
 pub use magnitudes::{Magnitudes, magnitudes};

@@ -33,7 +33,7 @@ use std::ops::Range;
 /// Batches that a block learns from.
 const STEPS: usize = 200;
 /// How far the first batch moves a number of mean slope, in steps of which `STEPS` lead from one value to the other.
-const RATE: f32 = 0.5;
+const RATE: f32 = 0.25;
 /// Slopes, in mean slopes, beyond which numbers move no faster.
 const STEEPEST: f32 = 4.0;
 

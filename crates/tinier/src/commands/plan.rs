@@ -93,8 +93,9 @@ pub fn summary(plan: &Plan) -> String {
         let v = &spent.validation;
         let (loss, bound) = (spent.loss, spent.bound);
         rows.insert(2, row("losses", format!("{loss:.2e} nats together, no choice of these bytes below {bound:.2e}")));
+        let fisher = v.fisher.map_or(String::new(), |r| format!("; Fisher information alone: {r:.3}"));
         let checked = format!(
-            "rank correlation {:.3} with {} measurements, half within a factor of {:.2}",
+            "rank correlation {:.3} with {} measurements, half within a factor of {:.2}{fisher}",
             v.rank_correlation, v.pairs, v.typical_factor
         );
         rows.insert(3, row("predicted", checked));
