@@ -76,7 +76,7 @@ impl Calibration {
         let together = calib::windows_together(length).min(self.windows.len());
         let (tokens, batch) = ((length * self.windows.len()) as u64, (length * together) as u64);
         let may_wait = options.max_memory.map_or(WAITING, |limit| (limit.0 / 8).min(WAITING));
-        Learning { tokens, batch, spill: 2 * plan::waiting_bytes(model, tokens) > may_wait }
+        Learning { tokens, batch, spill: 2 * plan::waiting_bytes(model, tokens) > may_wait, refines: false }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{Calibration, EngineError, Options, Progress, Quiet, Unit, pool, prov
 use graph::Model;
 use import::Imported;
 use passes::quantize::sequential::Job;
-use plan::{Bytes, Container, CostModel, ExpertTokens, Goal, Plan, PlanError, Recipe, Sensitivity, Setting};
+use plan::{Bytes, Container, CostModel, ExpertTokens, Goal, Learning, Plan, PlanError, Recipe, Sensitivity, Setting};
 
 /// Resolves a recipe for a model on this machine. A budget is spent by what encodings cost the model on calibration
 /// text; without any it picks a preset.
@@ -142,7 +142,10 @@ pub(crate) fn setting<'a>(
         proof_tokens: options.text.map_or(0, |t| t.text.len() / 4).min(limit),
         context: imported.model.decoder().map_or(1, |config| crate::quality::context(&recipe.proof, config)),
         resident: crate::quality::resident(options.max_memory),
-        learning: options.calibration.map(|c| c.learning(&imported.model, options)),
+        learning: options.calibration.map(|c| Learning {
+            refines: recipe.calibration.refine,
+            ..c.learning(&imported.model, options)
+        }),
         costs,
     }
 }

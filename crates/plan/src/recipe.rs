@@ -127,6 +127,9 @@ pub struct CalibrationSpec {
     /// Which tokens experts learn from.
     #[serde(skip_serializing_if = "Experts::is_default")]
     pub experts: Experts,
+    /// Whether the rounding of all matrices is learned together at the end, on divergence from the original.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refine: bool,
 }
 
 /// Which tokens the experts of a mixture learn from.

@@ -194,6 +194,10 @@ pub struct Learn {
     /// Gather statistics from the original alone: faster, and not as good
     #[arg(long)]
     pub whole_model: bool,
+    /// At the end, learn the rounding of all matrices together on divergence from the original: better, and takes memory
+    /// for the whole model several times over
+    #[arg(long)]
+    pub refine: bool,
     /// Let every expert of a mixture learn from all tokens, not only from those routed to it: slower
     #[arg(long)]
     pub all_experts: bool,

@@ -107,6 +107,7 @@ fn calibration_spec(learn: &Learn, recipe: &CalibrationSpec) -> CalibrationSpec 
         samples: learn.samples.or(recipe.samples),
         length: learn.length.or(recipe.length),
         mode: if learn.whole_model { Mode::WholeModel } else { recipe.mode },
+        refine: learn.refine || recipe.refine,
         experts: if learn.all_experts { Experts::All } else { recipe.experts },
     }
 }
