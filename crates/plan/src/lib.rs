@@ -15,6 +15,7 @@ mod measure;
 mod method;
 mod names;
 mod network;
+mod order;
 mod pattern;
 mod plan;
 pub mod preset;
@@ -37,6 +38,7 @@ pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine
 pub use method::{Learns, Method};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use network::{Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
+pub use order::{Ordered, Ordering};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
