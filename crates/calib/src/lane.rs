@@ -1,8 +1,9 @@
-//! A model that runs over all calibration text at once, block by block.
+//! A model that runs over all calibration text, or samples, at once, block by block.
 //!
 //! A [`Lane`] holds, for every batch of windows, the values between two runs of nodes. It reads each block's weights
 //! once for all batches, so memory is one block, one batch, and what waits; and what waits may wait in a file.
 
+use crate::Samples;
 use exec::{Data, Executor, Residency, Tap, Tensor, Values};
 use graph::{Graph, ValueId, WeightStore};
 use std::fs::File;
@@ -23,6 +24,8 @@ pub enum LaneError {
     Id { id: u32, vocab: usize },
     #[error("windows of calibration text must be of one length; one of {got} tokens is among those of {expected}")]
     Ragged { expected: usize, got: usize },
+    #[error("calibration samples: {0}")]
+    Samples(Box<dyn std::error::Error + Send + Sync>),
     #[error("there is no calibration text")]
     Empty,
     #[error("value {id} was asked for where it does not wait for any node")]
@@ -70,6 +73,22 @@ impl Lane {
             Ok(Waiting { here, file, filed: Vec::new() })
         };
         let waiting = windows.chunks(together).map(start).collect::<Result<_, LaneError>>()?;
+        Ok(Lane { executor, waiting })
+    }
+
+    /// Begins with what goes into a network, batch by batch; it waits in memory.
+    pub fn of_samples(
+        graph: &Graph,
+        weights: &WeightStore,
+        samples: &dyn Samples,
+        batches: Vec<Range<usize>>,
+    ) -> Result<Lane, LaneError> {
+        let mut executor = Executor::new(graph, weights, exec::Options::default())?;
+        let start = |range| {
+            let inputs = samples.batch(range).map_err(LaneError::Samples)?.inputs;
+            Ok(Waiting { here: executor.inputs(inputs)?, file: None, filed: Vec::new() })
+        };
+        let waiting = batches.into_iter().map(start).collect::<Result<_, LaneError>>()?;
         Ok(Lane { executor, waiting })
     }
 

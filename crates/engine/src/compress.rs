@@ -1,6 +1,7 @@
 //! Carrying out a plan: encode, write, reopen, check, measure; only then does the artifact get its name.
 
 use crate::checkpoint::Checkpoint;
+use crate::planner::setting;
 use crate::staging::Staging;
 use crate::{EngineError, Options, Progress, Unit, pool, proof, provenance};
 use codec::Encoding;
@@ -8,7 +9,7 @@ use graph::{Body, Model, WeightId};
 use import::Imported;
 use import::tokenizer::Tokenizer;
 use plan::preset::{Facts, Mix, Preset};
-use plan::{Container, CostModel, Journal, Note, Plan, Provenance, Recipe, Setting, Stage, Versus};
+use plan::{Container, CostModel, Journal, Note, Plan, Provenance, Stage, Versus, Violation};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -19,34 +20,6 @@ pub struct Outcome {
     pub journal: Journal,
     /// The artifact: a folder, a file, or the files of a split.
     pub files: Vec<PathBuf>,
-}
-
-/// Resolves a recipe for a model on this machine.
-pub fn plan(imported: &Imported, recipe: &Recipe, options: &Options<'_>) -> Result<Plan, EngineError> {
-    let costs = crate::calibrate()?;
-    let plan = plan::resolve(&imported.model, recipe, &setting(imported, recipe, options, &costs))?;
-    Ok(plan)
-}
-
-/// Checks an edited plan against a model, and predicts anew what it will take on this machine.
-pub fn revise(imported: &Imported, plan: Plan, options: &Options<'_>) -> Result<Plan, EngineError> {
-    let costs = crate::calibrate()?;
-    let recipe = plan.recipe.clone();
-    Ok(plan.revise(&imported.model, &setting(imported, &recipe, options, &costs))?)
-}
-
-fn setting<'a>(imported: &Imported, recipe: &Recipe, options: &Options<'_>, costs: &'a CostModel) -> Setting<'a> {
-    let limit = recipe.proof.tokens.unwrap_or(usize::MAX);
-    Setting {
-        threads: options.threads(),
-        overhead: provenance::total_bytes(&imported.extras),
-        // About four letters to a token.
-        proof_tokens: options.text.map_or(0, |t| t.text.len() / 4).min(limit),
-        context: imported.model.decoder().map_or(1, |config| crate::quality::context(&recipe.proof, config)),
-        resident: crate::quality::resident(options.max_memory),
-        learning: options.calibration.map(|c| c.learning(&imported.model, options)),
-        costs,
-    }
 }
 
 /// Carries out a plan. The artifact appears at `out` when it is proven; else nothing does, but for one that is sound and
@@ -65,11 +38,38 @@ pub fn compress(
         check_gates(imported, plan, options)?;
         return crate::pruning::compress(imported, plan, out, options, progress);
     }
-    pool(options)?.install(|| Run::new(imported, plan, out, options, progress)?.finish())
+    pool(options)?.install(|| Run::new(imported, plan, out, options, progress)?.finish()?.settle())
+}
+
+/// An artifact that was written and measured, and has no name yet.
+pub(crate) struct Finished {
+    pub journal: Journal,
+    pub violations: Vec<Violation>,
+    staging: Staging,
+    checkpoint: Option<Checkpoint>,
+}
+
+impl Finished {
+    /// Gives the artifact its name where it keeps its bounds; else puts it aside.
+    pub fn settle(self) -> Result<Outcome, EngineError> {
+        if !self.violations.is_empty() {
+            let rejected = self.staging.reject()?;
+            let journal = Box::new(self.journal);
+            return Err(EngineError::Gates { rejected, violations: self.violations, journal });
+        }
+        let files = self.staging.commit()?;
+        self.checkpoint.map_or(Ok(()), Checkpoint::remove)?;
+        Ok(Outcome { journal: self.journal, files })
+    }
+
+    /// Removes the checkpoint: another run is to follow under the same name.
+    pub fn forget_checkpoint(&mut self) -> Result<(), EngineError> {
+        self.checkpoint.take().map_or(Ok(()), Checkpoint::remove)
+    }
 }
 
 /// A run on its way: what was done so far.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     imported: &'a Imported,
     plan: &'a Plan,
     options: &'a Options<'a>,
@@ -85,7 +85,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Checks all that can be checked before any work.
-    fn new(
+    pub fn new(
         imported: &'a Imported,
         plan: &'a Plan,
         out: &Path,
@@ -108,7 +108,8 @@ impl<'a> Run<'a> {
         Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages, checkpoint, target })
     }
 
-    fn finish(mut self) -> Result<Outcome, EngineError> {
+    /// Does all of it, but for giving the artifact its name.
+    pub fn finish(mut self) -> Result<Finished, EngineError> {
         let model = self.timed("calibrate and quantize", Run::quantize)?;
         self.timed("encode and write", |run| run.write(&model))?;
         drop(model);
@@ -130,13 +131,7 @@ impl<'a> Run<'a> {
             proof,
             network: None,
         };
-        if !violations.is_empty() {
-            let rejected = self.staging.reject()?;
-            return Err(EngineError::Gates { rejected, violations, journal: Box::new(journal) });
-        }
-        let files = self.staging.commit()?;
-        self.checkpoint.map_or(Ok(()), Checkpoint::remove)?;
-        Ok(Outcome { journal, files })
+        Ok(Finished { journal, violations, staging: self.staging, checkpoint: self.checkpoint })
     }
 
     fn provenance(&self, source: Vec<plan::FileHash>) -> Provenance {
@@ -190,7 +185,7 @@ impl<'a> Run<'a> {
         };
         let written = match self.plan.container {
             Container::Gguf => {
-                let name = self.imported.path.file_stem().map_or("model".into(), |n| n.to_string_lossy());
+                let name = model_name(self.imported);
                 let options = export::gguf::Options {
                     name: &name,
                     file_type: file_type(self.plan, model),
@@ -199,8 +194,7 @@ impl<'a> Run<'a> {
                 export::gguf::write(model, &self.tokenizer, &path, options, &progress)?
             }
             folder => {
-                let mut encoded = Imported { model: model.clone(), ..self.imported.clone() };
-                quantize_inputs(self.plan, &mut encoded.model);
+                let encoded = encoded(self.imported, self.plan, model);
                 let max_shard = split.unwrap_or(export::compressed_tensors::MAX_SHARD);
                 crate::convert::write_folder(&encoded, folder, &path, max_shard, &progress)?
             }
@@ -214,6 +208,18 @@ impl<'a> Run<'a> {
         let artifact = self.staging.written()?;
         proof::prove(&source, &artifact, Some(&planned), &self.plan.recipe.proof, self.options, self.progress)
     }
+}
+
+/// `general.name`.
+pub(crate) fn model_name(imported: &Imported) -> String {
+    imported.path.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned())
+}
+
+/// What a folder's writer is given.
+pub(crate) fn encoded(imported: &Imported, plan: &Plan, model: &Model) -> Imported {
+    let mut encoded = Imported { model: model.clone(), ..imported.clone() };
+    quantize_inputs(plan, &mut encoded.model);
+    encoded
 }
 
 /// Says how inputs are quantized when the model runs, where the preset does and calibration has not.
@@ -261,7 +267,7 @@ fn first_notes(imported: &Imported, plan: &Plan) -> Vec<Note> {
 }
 
 /// `general.file_type`: the mix, or the first one that treats the largest weight so.
-fn file_type(plan: &Plan, model: &Model) -> u32 {
+pub(crate) fn file_type(plan: &Plan, model: &Model) -> u32 {
     if let Ok(Preset::Mix(mix)) = plan.mix.parse() {
         return mix.file_type();
     }

@@ -69,6 +69,8 @@ pub enum EngineError {
     Checkpoint { path: PathBuf, why: String },
     #[error("{}: the checkpoint is of another run (other model, recipe or text); remove it, or replace it with --force", path.display())]
     OtherCheckpoint { path: PathBuf },
+    #[error("{}: a network is written into an ONNX file; end its name in .onnx", path.display())]
+    NotOnnx { path: PathBuf },
     #[error("{}: the output needs a name", path.display())]
     NoName { path: PathBuf },
     #[error("{}: the output is the model `{}` itself, or one of them lies in the other; write elsewhere", output.display(), model.display())]
@@ -96,8 +98,6 @@ pub enum EngineError {
         if *valid { "samples" } else { "no samples" }
     )]
     Order { steps: usize, valid: bool },
-    #[error("the network's weights are codes already, which training would undo; recover before `quantize`")]
-    Codes,
     #[error(transparent)]
     Training(#[from] crate::training::TrainingError),
     #[error("the data cannot be read")]

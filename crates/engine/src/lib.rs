@@ -1,6 +1,7 @@
 //! The driver: resolves recipes on this machine, carries plans out, and proves what it wrote.
 //!
-//! [`plan`](plan()) turns a recipe into a plan, [`compress`] carries it out, [`verify`] looks at an artifact again later. The
+//! [`plan`](plan()) turns a recipe into a plan, [`compress`] carries it out, [`smallest`] looks for the smallest artifact
+//! that diverges by no more than is allowed, [`verify`] looks at an artifact again later. The
 //! engine prints nothing; it tells a [`Progress`]. It trusts no pass: the model is checked before and after each. An
 //! artifact gets its name only after it was reopened, checked and measured ([`proof`], [`contract`], [`staging`]).
 
@@ -16,6 +17,7 @@ mod images;
 mod importance;
 mod loader;
 mod network;
+mod planner;
 mod progress;
 mod proof;
 mod provenance;
@@ -24,6 +26,8 @@ mod quality;
 mod quantize;
 mod repack;
 mod sampled;
+mod sensitivity;
+mod smallest;
 mod smoke;
 mod staging;
 mod texts;
@@ -34,16 +38,18 @@ pub use calib::{Batch, Samples, data};
 pub use calibrate::calibrate;
 pub use calibration::Calibration;
 pub use choosing::Texts;
-pub use compress::{Outcome, compress, plan, revise};
+pub use compress::{Outcome, compress};
 pub use contract::ContractError;
 pub use convert::{Converted, convert};
 pub use error::EngineError;
 pub use images::{Images, ImagesError, PREPROCESS, preprocess_of};
 pub use importance::{Importance, ImportanceError, gather_imatrix, importance};
 pub use network::order;
+pub use planner::{Planner, plan, revise};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;
 pub use sampled::sampled_text;
+pub use smallest::smallest;
 pub use smoke::{Smoke, smoke};
 pub use texts::{TextFile, read_texts};
 pub use verify::{Verification, verify};

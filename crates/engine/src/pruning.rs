@@ -2,16 +2,15 @@
 //! they were.
 
 use crate::compress::Outcome;
+use crate::network::{self, Context, Done};
 use crate::staging::Staging;
-use crate::{EngineError, Options, Progress, Unit, convert, pool, proof, provenance};
-use graph::{DecoderConfig, Model};
+use crate::{EngineError, Options, Progress, convert, pool, proof, provenance};
+use graph::DecoderConfig;
 use import::Imported;
-use plan::{Counters, Journal, NetworkEntry, Note, Plan, Provenance, PruneSpec, Stage, Step, StepEntry, Versus};
+use plan::{Counters, Journal, NetworkEntry, Note, Plan, Provenance, Stage, StepEntry, Versus};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-const PASS: &str = "prune";
 
 /// Carries out the steps of a plan.
 pub(crate) fn compress(
@@ -34,7 +33,7 @@ fn run(
     let sources: Vec<&Path> = imported.files.iter().map(PathBuf::as_path).chain([&*imported.path]).collect();
     let staging = Staging::open(out, &sources, options.replace)?;
     let begun = Instant::now();
-    let (pruned, steps) = steps(imported, plan, options, progress)?;
+    let (pruned, steps) = steps(imported, plan, out, options, progress)?;
     let pruning = begun.elapsed().as_secs_f64();
     let written = convert::write(&pruned, plan.container, &staging.path(), progress)?;
     let tokenizer = imported.tokenizer()?;
@@ -51,7 +50,7 @@ fn run(
         provenance: provenance(imported, plan, options, progress)?,
         tensors,
         notes,
-        stages: vec![stage(PASS, pruning), stage("write, check and measure", all - pruning)],
+        stages: vec![stage(&plan.mix, pruning), stage("write, check and measure", all - pruning)],
         size: Versus { predicted: after.bytes as f64, measured: Some(proof.bytes as f64) },
         memory: Versus { predicted: plan.prediction.memory.0 as f64, measured: eval::peak_memory().map(|b| b as f64) },
         seconds: Versus { predicted: plan.prediction.seconds(), measured: Some(all) },
@@ -93,48 +92,27 @@ fn provenance(
 fn steps(
     imported: &Imported,
     plan: &Plan,
+    out: &Path,
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<(Imported, Vec<StepEntry>), EngineError> {
     let mut pruned = imported.clone();
+    let context = Context::new(imported, options, progress, out);
     let mut entries = Vec::new();
     for step in &plan.recipe.steps {
-        if let Step::Prune(spec) = step {
-            entries.push(prune(&mut pruned.model, spec, options, progress)?);
-        }
+        let (pass, start) = (step.name(), Instant::now());
+        let unsound = |when| move |source| EngineError::Unsound { pass, when, source };
+        pruned.model.check().map_err(unsound("before"))?;
+        let Done { notes, figures, groups } = network::run(&mut pruned.model, step, &context)?;
+        passes::prune::configure(&mut pruned.model).map_err(|e| EngineError::Pass { pass, source: e.into() })?;
+        pruned.model.check().map_err(unsound("after"))?;
+        let (after, seconds) = (Counters::of(&pruned.model)?, start.elapsed().as_secs_f64());
+        entries.push(StepEntry { name: pass.into(), after, notes, figures, groups, seconds });
     }
     if let (Some(old), Some(new)) = (imported.model.decoder(), pruned.model.decoder()) {
         resize(&mut pruned.config, old, new);
     }
     Ok((pruned, entries))
-}
-
-fn prune(
-    model: &mut Model,
-    spec: &PruneSpec,
-    options: &Options<'_>,
-    progress: &dyn Progress,
-) -> Result<StepEntry, EngineError> {
-    let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: PASS, source: source.into() };
-    let unsound = |when| move |source| EngineError::Unsound { pass: PASS, when, source };
-    let start = Instant::now();
-    model.check().map_err(unsound("before"))?;
-    progress.begin(PASS, 0, Unit::Groups);
-    let advance = |done| progress.advance(done);
-    let context = passes::prune::Context { data: None, seed: options.seed, advance: &advance };
-    let pruned = passes::prune::prune(model, spec, &context);
-    progress.end();
-    let pruned = pruned.map_err(failed)?;
-    pruned.patches.into_iter().try_for_each(|patch| model.apply(patch).map_err(unsound("after")))?;
-    passes::prune::configure(model).map_err(failed)?;
-    Ok(StepEntry {
-        name: PASS.into(),
-        after: Counters::of(model)?,
-        notes: pruned.notes,
-        figures: pruned.figures,
-        groups: pruned.groups,
-        seconds: start.elapsed().as_secs_f64(),
-    })
 }
 
 /// Makes a `config.json` say what the decoder has become: numbers that were the old ones become the new ones.
@@ -152,7 +130,7 @@ fn resize(config: &mut Map<String, Value>, old: &DecoderConfig, new: &DecoderCon
         ("intermediate_size", old.ffn, new.ffn),
     ];
     for (key, old, new) in sizes {
-        if let Some(value) = config.get_mut(key).filter(|value| **value == Value::from(old)) {
+        if let Some(value) = config.get_mut(key).filter(|value| value.as_u64() == Some(old as u64)) {
             *value = new.into();
         }
     }

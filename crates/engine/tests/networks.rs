@@ -215,14 +215,6 @@ fn orders_are_measured_on_the_same_samples() {
     assert!(found.alone.iter().all(|alone| alone.accuracy.is_some()), "{found:?}");
     assert!(found.orders[0].accuracy.is_some(), "{found:?}");
     assert_eq!(found.advantage.is_some(), found.orders[1].accuracy.is_some(), "{found}");
-    let late = steps(
-        "[[step]]\nquantize = {}\n[[step]]\nrecover = { epochs = 1, batch = 16 }\n[[step]]\nprune = { macs = 0.6 }\n",
-    );
-    let found = engine::order(&imported, &late, &options, &engine::Quiet).expect("measured");
-    assert!(
-        found.orders.iter().all(|o| o.refused.as_ref().is_some_and(|why| why.contains("codes already"))),
-        "{found:?}"
-    );
     let refused = engine::order(&imported, &both[..1], &options, &engine::Quiet).expect_err("one step").to_string();
     assert!(refused.contains("two steps"), "{refused}");
 }

@@ -31,6 +31,11 @@ pub fn write(model: &Imported, out: &Path, max_shard: u64, progress: Progress<'_
     Ok(Written { notes: notes(model), ..written })
 }
 
+/// Bytes of the folder that [`write`] would write.
+pub fn bytes(model: &Imported, max_shard: u64) -> Result<u64, ExportError> {
+    folder::bytes(&CompressedTensors, model, max_shard)
+}
+
 struct CompressedTensors;
 
 impl Layout for CompressedTensors {

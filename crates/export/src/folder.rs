@@ -64,13 +64,36 @@ pub(crate) fn write(
         copied.map_err(|source| ExportError::Copy { file: file.clone(), source })?;
     }
     for (name, json) in configs(layout, model, &weights)? {
-        write_file(&folder.path().join(name), format!("{json:#}\n").as_bytes())?;
+        write_file(&folder.path().join(name), config_text(&json).as_bytes())?;
     }
     let (tensors, bytes) = write_tensors(layout, &weights, &beside, folder.path(), max_shard, progress)?;
     let files = read_back(layout, &weights, folder.path())?;
     folder.commit()?;
     let files = files.iter().filter_map(|f| f.file_name()).map(|name| out.join(name)).collect();
     Ok(Written { files, tensors, bytes, notes: Vec::new() })
+}
+
+/// Bytes of the folder that [`write`] would write.
+pub(crate) fn bytes(layout: &dyn Layout, model: &Imported, max_shard: u64) -> Result<u64, ExportError> {
+    let weights = model.model.weights.iter().map(|(id, w)| named(layout, model, id, w));
+    let weights: Vec<Named<'_>> = weights.collect::<Result<_, _>>()?;
+    let beside = layout.beside(model, &weights)?;
+    let length = |file: &PathBuf| {
+        let found = fs::metadata(file).map(|m| m.len());
+        found.map_err(|source| ExportError::Copy { file: file.clone(), source })
+    };
+    let copied = model.extras.iter().map(length).sum::<Result<u64, _>>()?;
+    let configs: usize = configs(layout, model, &weights)?.iter().map(|(_, json)| config_text(json).len()).sum();
+    Ok(copied + configs as u64 + Writer::folder_bytes(&model.path, &specs(&weights, &beside), max_shard)?)
+}
+
+fn config_text(json: &Value) -> String {
+    format!("{json:#}\n")
+}
+
+/// All tensors of the folder, in order.
+fn specs(weights: &[Named<'_>], beside: &[Beside]) -> Vec<TensorSpec> {
+    weights.iter().flat_map(|w| &w.tensors).chain(beside.iter().map(|(spec, _)| spec)).cloned().collect()
 }
 
 /// A weight and its name in a checkpoint.
@@ -187,8 +210,7 @@ fn write_tensors(
     max_shard: u64,
     progress: Progress<'_>,
 ) -> Result<(usize, u64), ExportError> {
-    let all = weights.iter().flat_map(|w| &w.tensors).chain(beside.iter().map(|(spec, _)| spec));
-    let all: Vec<TensorSpec> = all.cloned().collect();
+    let all = specs(weights, beside);
     let mut writer = Writer::folder(folder, &all, max_shard)?;
     let mut done = 0;
     let pieces = stream::pieces(weights.iter().map(|w| w.weight).enumerate());

@@ -275,6 +275,40 @@ fn edits_are_put_back() {
     );
 }
 
+#[test]
+fn codes_lift_older_operators() {
+    let nodes = |clip: &str| {
+        vec![
+            node("Conv", &["x", "w"], &["c"], vec![]),
+            node(clip, &["c"], &["k"], vec![float("min", 0.0), float("max", 6.0)]),
+            node("ReduceSum", &["k"], &["y"], vec![list("axes", &[2, 3])]),
+        ]
+    };
+    let on_codes = |clip: &str| {
+        let mut opened = open(network(9, nodes(clip), vec![floats("w", &[2, 4, 3, 3])]));
+        let weight = opened.model.weights.find("w").expect("is there");
+        // The numbers are multiples of 1/64.
+        let grid = Grid { scale: vec![1.0 / 64.0; 2], zero: vec![0; 2], axis: Some(0), levels: Levels::I8 };
+        opened.model.weights.set_grid(weight, grid);
+        opened
+    };
+    let opened = on_codes("Clip");
+    let again = rewritten(&opened);
+    assert_eq!(again.network.as_ref().and_then(|n| n.file.opset("")), Some(13));
+    let ops = |opened: &Imported| graph(opened).nodes().iter().map(|n| n.op.clone()).collect::<Vec<_>>();
+    assert_eq!(ops(&again), ops(&opened));
+    let [id, old] = [&again, &opened].map(|o| o.model.weights.find("w").expect("is there"));
+    assert_eq!(again.model.weights.grid(id), opened.model.weights.grid(old));
+    let (new, old) = (again.model.weights.get(id).read(), opened.model.weights.get(old).read());
+    assert_eq!(new.expect("reads"), old.expect("reads"));
+
+    let opened = on_codes("Mystery");
+    let folder = tempfile::tempdir().expect("a folder");
+    let network = opened.network.as_deref().expect("a network");
+    let error = export::onnx::write(&opened.model, network, &folder.path().join("net.onnx")).expect_err("is refused");
+    assert!(error.to_string().contains("Mystery") && error.to_string().contains("13"), "{error}");
+}
+
 fn graph_node(model: &graph::Model, op: &str) -> String {
     let nodes = model.graph().expect("a graph").nodes();
     nodes.iter().find(|n| n.op.name() == op).map(|n| n.name.clone()).expect("there")

@@ -4,8 +4,8 @@ use calib::{Batch, Samples};
 use exec::{Executor, Tensor};
 use graph::ops::*;
 use graph::{Body, Dim, Graph, Kind, Levels, Model, Op, Place, Role, ValueId, Weight, WeightId, WeightStore};
-use passes::quantize::network::{QuantizeError, Quantized, fusion, quantize};
-use plan::{Calibrator, QuantizeSpec, Runs};
+use passes::quantize::network::{QuantizeError, Quantized, equalize, fusion, quantize};
+use plan::{Calibrator, QuantizeSpec, Rounding, Runs};
 use std::error::Error;
 use std::ops::Range;
 
@@ -85,7 +85,11 @@ struct Images(Tensor);
 
 impl Images {
     fn new(count: usize, channels: usize) -> Images {
-        let numbers = testkit::values("x", count * channels * 64, 1.0 / 64.0);
+        Images::named("x", count, channels)
+    }
+
+    fn named(name: &str, count: usize, channels: usize) -> Images {
+        let numbers = testkit::values(name, count * channels * 64, 1.0 / 64.0).into_iter().map(|x| x + 1.0).collect();
         Images(Tensor::new(vec![count, channels, 8, 8], numbers).expect("fits"))
     }
 }
@@ -155,6 +159,86 @@ fn outputs_stay_near() {
         let gap = testkit::max_abs_difference(&run(&made.model, &samples), &before).0;
         assert!(gap > 0.0 && gap < 0.04, "{ranges:?}: {gap}");
     }
+}
+
+/// Two convolutions with a Relu between them, a depthwise one behind, channels of very unlike size.
+fn unlike() -> Model {
+    let mut graph = Graph::default();
+    let x = graph.input("x", Kind::Float, vec![Dim::Batch, Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)]);
+    let mut net = Net { graph, weights: WeightStore::default() };
+    let a = net.conv("a", [3, 4], 3, x);
+    let a = net.push("a relu", Activation::Relu, &[a]);
+    let weight = net.weight("b.w", &[8, 1, 3, 3], 0.5, 0.0);
+    let span = Span { size: 3, stride: 1, dilation: 1, pad: [1; 2] };
+    let b = net.push("b", Conv { weight, bias: None, outputs: 8, window: vec![span; 2], groups: 4 }, &[a]);
+    let b = net.push("b relu", Activation::LeakyRelu(0.1), &[b]);
+    let c = net.conv("c", [8, 5], 1, b);
+    net.graph.output(c);
+    let id = net.weights.find("a.w").expect("is there");
+    let old = net.weights.get(id).clone();
+    let mut numbers = old.read().expect("reads");
+    numbers[27..54].iter_mut().for_each(|w| *w *= 50.0);
+    let new = Weight::from_f32(&old.name, old.place, old.shape.clone(), &numbers).expect("f32");
+    net.weights.replace(id, new.encoding, new.shape, new.source);
+    Model { body: Body::Network { graph: net.graph }, weights: net.weights }
+}
+
+#[test]
+fn equalized_layers_compute_the_same() {
+    let (model, samples) = (unlike(), samples());
+    let mut equal = model.clone();
+    let (patch, pairs) = equalize(&model).expect("equalizes");
+    equal.apply(patch).expect("is sound");
+    assert_eq!(pairs, 2);
+    let (before, after) = (run(&model, &samples), run(&equal, &samples));
+    let largest = before.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    assert!(testkit::max_abs_difference(&after, &before).0 < 1e-5 * largest);
+    let spread = |model: &Model| {
+        let weight = model.weights.get(model.weights.find("a.w").expect("is there")).read().expect("reads");
+        let sizes: Vec<f32> = weight.chunks(27).map(|row| row.iter().fold(0.0f32, |m, x| m.max(x.abs()))).collect();
+        sizes.iter().copied().fold(0.0, f32::max) / sizes.iter().copied().fold(f32::INFINITY, f32::min)
+    };
+    assert!(spread(&equal) < 0.3 * spread(&model), "{} {}", spread(&equal), spread(&model));
+}
+
+/// Mean squared error of the outputs of a quantized network on samples that it was not made with.
+fn error(spec: &QuantizeSpec) -> f64 {
+    let (model, other) = (network(), Images::named("other", 64, 3));
+    let made = quantize(&model, &Images::new(256, 3), spec).expect("quantizes");
+    let pairs = run(&made.model, &other).into_iter().zip(run(&model, &other));
+    pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum()
+}
+
+#[test]
+fn learned_rounding_beats_nearest_at_four_bits() {
+    let spec = QuantizeSpec { weights: Levels::I4, correct: false, ..QuantizeSpec::default() };
+    let nearest = error(&spec);
+    let corrected = error(&QuantizeSpec { correct: true, ..spec.clone() });
+    let learned = error(&QuantizeSpec { round: Rounding::Learned, correct: true, ..spec });
+    assert!(corrected < 0.9 * nearest, "{corrected} against {nearest}");
+    assert!(learned < 0.95 * corrected, "{learned} against {corrected}");
+}
+
+#[test]
+fn a_budget_takes_as_few_wide_layers_as_it_needs() {
+    let samples = samples();
+    let made =
+        |weights, budget| quantize(&network(), &samples, &QuantizeSpec { weights, budget, ..QuantizeSpec::default() });
+    let before = run(&network(), &samples);
+    let moved = |made: &Quantized| {
+        let square = |x: f32| f64::from(x).powi(2);
+        let pairs = run(&made.model, &samples).into_iter().zip(&before);
+        let (apart, norm) = pairs.fold((0.0, 0.0), |(a, n), (x, y)| (a + square(x - y), n + square(*y)));
+        f64::sqrt(apart / norm)
+    };
+    let [narrow, wide] = [Levels::I4, Levels::I8].map(|levels| moved(&made(levels, None).expect("quantizes")));
+    assert!(wide < 0.8 * narrow, "{wide} against {narrow}");
+    let budget = (narrow + wide) / 2.0;
+    let found = made(Levels::I4, Some(budget)).expect("is met");
+    let widened = found.notes.iter().filter(|note| note.contains("wider")).count();
+    assert!((1..5).contains(&widened), "{widened} of five layers");
+    assert!(moved(&found) <= budget * 1.000_001);
+    assert!(matches!(made(Levels::I4, Some(1e-6)), Err(QuantizeError::Budget { .. })));
 }
 
 #[test]

@@ -44,17 +44,26 @@ pub(crate) fn plan(graph: &Graph) -> Arena {
 
 /// The least extent over a few orders of placing.
 fn best_fit(buffers: &[Buffer]) -> u64 {
-    let span = |b: &Buffer| (b.lives.end() - b.lives.start() + 1) as u64;
-    let keys: [&dyn Fn(&Buffer) -> (u64, u64); 4] =
-        [&|b| (b.bytes, span(b)), &|b| (span(b), b.bytes), &|b| (b.bytes.saturating_mul(span(b)), b.bytes), &|b| {
-            (u64::MAX - *b.lives.start() as u64, b.bytes)
-        }];
-    let extent = |key: &&dyn Fn(&Buffer) -> (u64, u64)| {
+    let keys: [Key; 4] = [
+        |b| (b.bytes, span(b)),
+        |b| (span(b), b.bytes),
+        |b| (b.bytes.saturating_mul(span(b)), b.bytes),
+        |b| (u64::MAX - *b.lives.start() as u64, b.bytes),
+    ];
+    let extent = |key: &Key| {
         let mut order: Vec<&Buffer> = buffers.iter().collect();
         order.sort_by_key(|b| Reverse(key(b)));
         first_fit(&order)
     };
     keys.iter().map(extent).min().unwrap_or(0)
+}
+
+/// By what buffers are placed, the greatest first.
+type Key = fn(&Buffer) -> (u64, u64);
+
+/// How many nodes a buffer outlasts.
+fn span(buffer: &Buffer) -> u64 {
+    (buffer.lives.end() - buffer.lives.start() + 1) as u64
 }
 
 /// Places buffers in turn, each as low as it fits; returns where the last one ends.
@@ -92,8 +101,8 @@ fn buffers(graph: &Graph) -> Vec<Buffer> {
     graph.inputs().iter().for_each(|v| fresh(*v, 0, &mut of, &mut buffers));
     for (at, node) in graph.nodes().iter().enumerate() {
         for (n, value) in node.outputs.iter().enumerate() {
-            let host = node.inputs.iter().filter_map(|v| Some((*v, of[v.0]?)));
-            let host = host.filter(|(v, b)| n == 0 && may_share(graph, node, *v, *value, &buffers[*b], at)).last();
+            let mut host = node.inputs.iter().filter_map(|v| Some((*v, of[v.0]?)));
+            let host = host.rfind(|(v, b)| n == 0 && may_share(graph, node, *v, *value, &buffers[*b], at));
             match host {
                 Some((_, buffer)) => {
                     let lives = &mut buffers[buffer].lives;

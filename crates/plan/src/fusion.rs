@@ -63,7 +63,13 @@ pub enum To {
 }
 
 impl Fusion {
-    /// Nodes in float that something could be done about, or that lie between nodes on codes.
+    /// Nodes in float that codes are converted for: each costs time that no quantization at all would not.
+    pub fn between_codes(&self) -> impl Iterator<Item = (&FusedNode, &str, &str)> {
+        let beside = |node: &str| self.inside().any(|c| c.beside.as_deref() == Some(node));
+        self.in_float().filter(move |(node, ..)| beside(&node.node))
+    }
+
+    /// Nodes in float, why, and what would change that.
     pub fn in_float(&self) -> impl Iterator<Item = (&FusedNode, &str, &str)> {
         self.nodes.iter().filter_map(|node| match &node.runs {
             Runs::InFloat { why, fix } => Some((node, &why[..], &fix[..])),

@@ -6,6 +6,7 @@
 //! reports hold it. No I/O.
 
 mod accuracy;
+pub mod allocate;
 mod arena;
 mod cost;
 mod counters;
@@ -13,6 +14,7 @@ mod fusion;
 mod journal;
 mod measure;
 mod method;
+mod mixed;
 mod names;
 mod network;
 mod order;
@@ -23,6 +25,7 @@ mod prune;
 mod quantize;
 mod recipe;
 mod resolve;
+mod sparse;
 mod step;
 mod training;
 mod transform;
@@ -36,6 +39,7 @@ pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{Check, FileHash, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus};
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
+pub use mixed::{Candidate, Sensitivity, Spent, Unit, Validation, mixed, units};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use network::{Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
 pub use order::{Ordered, Ordering};
@@ -46,6 +50,7 @@ pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, R
 pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator};
 pub use recipe::{CalibrationSpec, Container, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation};
 pub use resolve::{PlanError, resolve};
+pub use sparse::{SparseBy, SparseSpec, Zeros, ZerosError};
 pub use step::{Step, step_names};
 pub use training::{DistillSpec, OptimizerSpec, TrainingSpec};
 pub use transform::Transform;

@@ -2,7 +2,7 @@
 
 use crate::cost::{self, Prediction, Setting};
 use crate::names::{meant, serde_encoding};
-use crate::{Container, Method, PlanError, Recipe};
+use crate::{Container, Method, PlanError, Recipe, Spent};
 use codec::Encoding;
 use graph::{Model, Place, Weight};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub struct Plan {
     pub parameters: u64,
     /// What it will take.
     pub prediction: Prediction,
+    /// How a budget was spent on units of the model, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// What was asked for.
     pub recipe: Recipe,
     /// Every weight, in the order of the model.

@@ -27,6 +27,10 @@ pub struct QuantizeSpec {
     pub correct: bool,
     /// How weights are rounded.
     pub round: Rounding,
+    /// How far outputs may move on the samples, `‖ŷ − y‖ / ‖y‖`: as few layers as that needs are one step more precise, 8 bits
+    /// instead of 4, float instead of 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
     /// Nodes that stay in float: names, or `re:` and a regular expression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<Pattern>,
@@ -42,6 +46,7 @@ impl Default for QuantizeSpec {
             equalize: false,
             correct: true,
             round: Rounding::default(),
+            budget: None,
             keep: Vec::new(),
         }
     }

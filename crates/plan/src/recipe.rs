@@ -1,7 +1,7 @@
 //! What the user asks for: a TOML file in which every unknown field is an error.
 //!
 //! ```toml
-//! preset = "q4_k_m"             # or target = "4.5bpw", or max-size = "300MB"
+//! preset = "q4_k_m"             # or target = "4.5bpw", max-size = "300MB", max-kld = 0.01
 //! method = "gptq"               # how codes are chosen; descent where there is calibration text, else round
 //! transforms = ["awq"]          # what is done to weights before: rotate, awq, smooth
 //!
@@ -29,18 +29,23 @@ use crate::names::{meant, nearest, serde_encoding};
 use crate::units::{Bpw, Bytes};
 use crate::{Method, Pattern, Preset, Step, Transform};
 use codec::Encoding;
+use graph::Model;
 use serde::{Deserialize, Serialize};
 
 /// Why a recipe is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum RecipeError {
     #[error("the recipe is not valid: {message}{}", meant(suggestion))]
     Toml { message: String, suggestion: Option<String> },
     #[error("the recipe asks for `{0}` and `{1}`; keep one of them")]
     TwoGoals(&'static str, &'static str),
-    #[error("the recipe asks for nothing; give `preset`, `target`, `max-size`, a `[[rule]]` or a `[[step]]`")]
+    #[error(
+        "the recipe asks for nothing; give `preset`, `target`, `max-size`, `max-kld`, a `[[rule]]` or a `[[step]]`"
+    )]
     Nothing,
+    #[error("`max-kld` is {0}; it has to be a number of nats above 0")]
+    Divergence(f64),
 }
 
 /// What is asked for.
@@ -74,8 +79,21 @@ pub enum Goal {
     Bpw(Bpw),
     /// The best mix of at most so many bytes.
     Size(Bytes),
+    /// The smallest mix that diverges by at most so many nats per token.
+    Divergence(f64),
     /// Everything stays as it is.
     Keep,
+}
+
+impl Goal {
+    /// The bytes that an artifact may have, and how they were asked for.
+    pub fn budget(self, model: &Model) -> Option<(u64, String)> {
+        match self {
+            Goal::Bpw(bpw) => Some(((bpw.0 * model.parameters() as f64 / 8.0) as u64, bpw.to_string())),
+            Goal::Size(size) => Some((size.0, size.to_string())),
+            Goal::Preset(_) | Goal::Divergence(_) | Goal::Keep => None,
+        }
+    }
 }
 
 /// An exception: weights that match get this encoding.
@@ -243,6 +261,8 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_size: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    max_kld: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<Method>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     transforms: Vec<Transform>,
@@ -263,11 +283,15 @@ impl TryFrom<Written> for Recipe {
             w.preset.map(|p| ("preset", Goal::Preset(p))),
             w.target.map(|t| ("target", Goal::Bpw(t))),
             w.max_size.map(|s| ("max-size", Goal::Size(s))),
+            w.max_kld.map(|most| ("max-kld", Goal::Divergence(most))),
         ]
         .into_iter()
         .flatten()
         .collect();
         let goal = match goals[..] {
+            [(_, Goal::Divergence(most))] if !(most > 0.0 && most.is_finite()) => {
+                return Err(RecipeError::Divergence(most));
+            }
             [(_, goal)] => goal,
             [(a, _), (b, _), ..] => return Err(RecipeError::TwoGoals(a, b)),
             [] if w.rule.is_empty() && w.step.is_empty() && w.output.format.is_none() => {
@@ -304,6 +328,7 @@ impl From<Recipe> for Written {
             Goal::Preset(preset) => written.preset = Some(preset),
             Goal::Bpw(target) => written.target = Some(target),
             Goal::Size(size) => written.max_size = Some(size),
+            Goal::Divergence(most) => written.max_kld = Some(most),
             Goal::Keep => {}
         }
         written

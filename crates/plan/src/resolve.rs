@@ -40,6 +40,15 @@ pub enum PlanError {
         "a budget of {asked} is too small: the smallest preset, `{preset}`, needs {needs} ({bpw:.2} bits per weight)"
     )]
     Budget { asked: String, preset: Preset, needs: Bytes, bpw: f64 },
+    #[error("a budget of {asked} is too small: the smallest that is possible is {needs} ({bpw:.3} bits per weight)")]
+    Smallest { asked: String, needs: Bytes, bpw: f64 },
+    #[error("a divergence of {asked} is too small: the least that is possible is about {least:.2e}")]
+    LeastDivergence { asked: f64, least: f64 },
+    #[error(
+        "the smallest artifact of a divergence is found on calibration text, for gguf and compressed-tensors; give \
+         --calibration, or a preset"
+    )]
+    NoSensitivity,
     #[error("no preset that chooses by size makes {0} artifacts; give a preset")]
     NoLadder(Container),
     #[error(
@@ -86,8 +95,11 @@ pub fn resolve(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<
     match recipe.goal {
         Goal::Keep => plan(model, recipe, None, setting),
         Goal::Preset(preset) => plan(model, recipe, Some(preset), setting),
-        Goal::Bpw(bpw) => within(model, recipe, bpw.0 * model.parameters() as f64 / 8.0, &bpw.to_string(), setting),
-        Goal::Size(size) => within(model, recipe, size.0 as f64, &size.to_string(), setting),
+        Goal::Divergence(_) => Err(PlanError::NoSensitivity),
+        goal => {
+            let (bytes, asked) = goal.budget(model).unwrap_or((u64::MAX, String::new()));
+            within(model, recipe, bytes, &asked, setting)
+        }
     }
 }
 
@@ -105,12 +117,13 @@ fn as_is(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, 
     let tensors = model.weights.iter().map(keep).collect::<Result<Vec<_>, _>>()?;
     let (container, mix) = (Container::Onnx, step_names(&recipe.steps));
     let prediction = cost::predict(model, &tensors, setting);
-    Ok(Plan { container, mix, parameters: model.parameters() as u64, prediction, recipe: recipe.clone(), tensors })
+    let parameters = model.parameters() as u64;
+    Ok(Plan { container, mix, parameters, prediction, spent: None, recipe: recipe.clone(), tensors })
 }
 
 /// The plan for a decoder that is pruned: its weights stay plain, so that they can be quantized afterwards.
 fn decoder(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
-    if let Some(step) = recipe.steps.iter().find(|step| !matches!(step, Step::Prune(_))) {
+    if let Some(step) = recipe.steps.iter().find(|step| !matches!(step, Step::Prune(_) | Step::Sparsify(_))) {
         return Err(PlanError::NoNetwork { step: step.name() });
     }
     if recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
@@ -124,7 +137,7 @@ fn decoder(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan
 }
 
 /// The first preset of the ladder whose artifact is small enough.
-fn within(model: &Model, recipe: &Recipe, bytes: f64, asked: &str, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+fn within(model: &Model, recipe: &Recipe, bytes: u64, asked: &str, setting: &Setting<'_>) -> Result<Plan, PlanError> {
     let mut smallest: Option<(Preset, Plan)> = None;
     let container = recipe.output.format.unwrap_or(Container::Gguf);
     for preset in ladder(container) {
@@ -132,7 +145,7 @@ fn within(model: &Model, recipe: &Recipe, bytes: f64, asked: &str, setting: &Set
             Err(PlanError::NothingChanges { .. }) => continue,
             plan => plan?,
         };
-        if plan.prediction.artifact.0 as f64 <= bytes {
+        if plan.prediction.artifact.0 <= bytes {
             return Ok(plan);
         }
         if smallest.as_ref().is_none_or(|(_, s)| plan.prediction.artifact < s.prediction.artifact) {
@@ -151,7 +164,13 @@ fn ladder(container: Container) -> Vec<Preset> {
     }
 }
 
-fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Setting<'_>) -> Result<Plan, PlanError> {
+/// The plan of a preset, or of rules alone.
+pub(crate) fn plan(
+    model: &Model,
+    recipe: &Recipe,
+    preset: Option<Preset>,
+    setting: &Setting<'_>,
+) -> Result<Plan, PlanError> {
     let container = container(recipe, preset)?;
     let facts = model.decoder().map(Facts::of).unwrap_or_default();
     let mut tensors = Vec::with_capacity(model.weights.len());
@@ -170,7 +189,7 @@ fn plan(model: &Model, recipe: &Recipe, preset: Option<Preset>, setting: &Settin
     }
     let prediction = cost::predict(model, &tensors, setting);
     let parameters = model.parameters() as u64;
-    Ok(Plan { container, mix, parameters, prediction, recipe: recipe.clone(), tensors })
+    Ok(Plan { container, mix, parameters, prediction, spent: None, recipe: recipe.clone(), tensors })
 }
 
 /// The matrices that the model multiplies by: the ones that calibration says something of.
@@ -180,7 +199,7 @@ pub(crate) fn factors(model: &Model) -> BTreeSet<WeightId> {
 }
 
 /// Whether there are codes to choose.
-fn has_codes(tensor: &PlannedTensor) -> bool {
+pub(crate) fn has_codes(tensor: &PlannedTensor) -> bool {
     tensor.from != tensor.to && !matches!(tensor.to, Encoding::Plain(_))
 }
 
@@ -240,13 +259,13 @@ fn keep(recipe: &Recipe, facts: &Facts, weight: &Weight) -> (Encoding, String) {
 }
 
 /// A regular expression or a role means matrices; only its full name means a vector, when the encoding has blocks.
-fn applies(rule: &crate::Rule, weight: &Weight) -> bool {
+pub(crate) fn applies(rule: &crate::Rule, weight: &Weight) -> bool {
     let plain = matches!(rule.encoding, Encoding::Plain(_));
     rule.pattern.matches(weight) && (plain || weight.shape.len() > 1 || rule.pattern.is_name_of(weight))
 }
 
 /// Every rule must match something.
-fn check_rules(model: &Model, recipe: &Recipe) -> Result<(), PlanError> {
+pub(crate) fn check_rules(model: &Model, recipe: &Recipe) -> Result<(), PlanError> {
     let idle = |r: &&crate::Rule| !model.weights.iter().any(|(_, w)| applies(r, w));
     let Some(rule) = recipe.rules.iter().find(idle) else { return Ok(()) };
     let pattern = rule.pattern.to_string();

@@ -5,13 +5,16 @@
 //! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
 //!
 //! [[step]]
+//! sparsify = { zeros = "2:4", by = "magnitude" }
+//!
+//! [[step]]
 //! recover = { epochs = 3, rate = 0.01, flip = true, crop = 4, distill = { share = 0.7 } }
 //!
 //! [[step]]
 //! quantize = { ranges = "mse", correct = true }
 //! ```
 
-use crate::{PruneSpec, QuantizeSpec, TrainingSpec};
+use crate::{PruneSpec, QuantizeSpec, SparseSpec, TrainingSpec};
 use serde::{Deserialize, Serialize};
 
 /// One thing that is done to a network.
@@ -20,6 +23,8 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// Channels are taken out.
     Prune(PruneSpec),
+    /// Single numbers become zero, where they are.
+    Sparsify(SparseSpec),
     /// What is left learns again, from labelled samples and from the network as it was before any step.
     Recover(TrainingSpec),
     /// Values and weights become codes.
@@ -31,6 +36,7 @@ impl Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Step::Prune(_) => "prune",
+            Step::Sparsify(_) => "sparsify",
             Step::Recover(_) => "recover",
             Step::Quantize(_) => "quantize",
         }

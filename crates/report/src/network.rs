@@ -62,7 +62,7 @@ fn of_step(step: &StepEntry) -> Markup {
     html! {
         h3 { (step.name) }
         table {
-            @for (name, value) in &step.figures { tr { td { (name) } td class="number" { (text::figure(*value)) } } }
+            @for (name, value) in &step.figures { tr { td { (name) } td class="number" { (text::number(*value)) } } }
             tr { td { "time" } td class="number" { (text::seconds(step.seconds)) } }
         }
         @if !step.groups.is_empty() { (groups(&step.groups)) }

@@ -3,7 +3,7 @@
 use crate::chart::{self, Bar, Dot};
 use crate::{Report, text};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use plan::{Comparison, Estimate, Versus};
+use plan::{Comparison, Estimate, Spent, Versus};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -37,6 +37,10 @@ pub fn page(report: &Report) -> Markup {
 
 fn lead(report: &Report) -> String {
     let plan = &report.plan;
+    if let Some(network) = &report.journal.network {
+        let (steps, tool) = (plan.mix.replace('-', ", "), &report.journal.provenance.tool);
+        return format!("{} weights of {} are left: {steps}, by {tool}.", network.after.parameters, plan.parameters);
+    }
     format!("{} weights as {} in {}, by {}.", plan.parameters, plan.mix, plan.container, report.journal.provenance.tool)
 }
 
@@ -52,7 +56,13 @@ fn tiles(report: &Report) -> Markup {
         div class="tiles" {
             (tile(format!("{} → {}", text::bytes(before), text::bytes(proof.bytes as f64)), "size"))
             (tile(format!("{:.2}×", before / proof.bytes.max(1) as f64), "smaller"))
-            (tile(format!("{:.2}", proof.bpw), "bits per weight"))
+            @match &report.journal.network {
+                Some(network) => {
+                    @let fewer = network.before.total_macs() as f64 / network.after.total_macs().max(1) as f64;
+                    (tile(format!("{fewer:.2}×"), "fewer multiply-adds"))
+                }
+                None => { (tile(format!("{:.2}", proof.bpw), "bits per weight")) }
+            }
             @if let Some(quality) = &proof.quality {
                 (tile(text::figure(quality.kld.mean.value), "mean KL divergence, nats"))
                 (tile(text::percent(quality.top1.value), "same top-1 token"))
@@ -173,8 +183,23 @@ fn prediction(report: &Report) -> Markup {
                     @if i > 0 { ", " } (stage.name) " " (text::seconds(stage.seconds))
                 }
             }
+            @if let Some(spent) = &report.plan.spent { (budget(spent)) }
         },
     )
+}
+
+/// How a budget was spent.
+fn budget(spent: &Spent) -> Markup {
+    let v = &spent.validation;
+    html! {
+        p {
+            "The budget was spent by what each encoding of each tensor costs the model: " (text::figure(spent.loss))
+            " nats predicted together, and no choice of these bytes below " (text::figure(spent.bound)) ". Over "
+            (v.pairs) " pairs that were also measured, predictions have a rank correlation of "
+            (format!("{:.3}", v.rank_correlation)) "; half are within a factor of "
+            (format!("{:.2}", v.typical_factor)) "."
+        }
+    }
 }
 
 fn notes(report: &Report) -> Markup {

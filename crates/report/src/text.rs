@@ -41,6 +41,11 @@ pub fn figure(x: f64) -> String {
     }
 }
 
+/// A count as it is, anything else as a [`figure`].
+pub fn number(x: f64) -> String {
+    if x.fract() == 0.0 && x.abs() < 1e15 { format!("{x}") } else { figure(x) }
+}
+
 /// A share as a percentage.
 pub fn percent(x: f64) -> String {
     let digits = if x.abs() < 0.1 { 2 } else { 1 };

@@ -20,6 +20,18 @@ pub fn data_dir() -> Option<PathBuf> {
     None
 }
 
+/// The folder of the ten networks that `bench/onnx/export_torchvision.py` writes: `TINIER_NETWORKS`, or `../models/onnx` beside
+/// the repository. `None`, with a line that says so, where there is none.
+pub fn networks_dir() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../models/onnx");
+    let dir = std::env::var_os("TINIER_NETWORKS").map_or(beside, PathBuf::from);
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    skip(&format!("no networks in {}; set TINIER_NETWORKS to run this test", dir.display()));
+    None
+}
+
 #[allow(clippy::print_stderr)]
 fn skip(why: &str) {
     eprintln!("skipped: {why}");

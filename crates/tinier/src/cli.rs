@@ -54,7 +54,7 @@ pub enum Command {
     /// Show what compressing would do to every tensor, and what it would take
     Plan(PlanArgs),
     /// Compress a model, reopen the artifact and measure what was lost
-    Compress(Compress),
+    Compress(Box<Compress>),
     /// Choose the text that a model is calibrated on
     CalibrateData(CalibrateData),
     /// Find how much each input column of a model's matrices matters, as llama-imatrix does
@@ -106,10 +106,11 @@ pub struct Goal {
     /// A named mix: q4_k_m, q8_0, w4a16, … [default: q4_k_m]
     #[arg(long, short, group = "goal")]
     pub preset: Option<Preset>,
-    /// The best mix of at most so many bits per weight [for example: 4.5bpw]
+    /// The best mix of at most so many bits per weight: with --calibration the best encoding for each tensor by what it
+    /// costs the model, else the best preset [for example: 4.5bpw]
     #[arg(long, group = "goal", value_name = "BPW")]
     pub target: Option<Bpw>,
-    /// The best mix of at most so many bytes [for example: 300MB]
+    /// The same, of at most so many bytes [for example: 300MB]
     #[arg(long, group = "goal", value_name = "SIZE")]
     pub max_size: Option<Bytes>,
     /// A recipe in TOML
@@ -266,7 +267,8 @@ pub struct Gates {
     /// Fail where a smaller share of tokens keeps its most probable next token
     #[arg(long, value_name = "SHARE")]
     pub min_top1: Option<f64>,
-    /// Fail where mean KL divergence is larger, in nats per token
+    /// Fail where mean KL divergence is larger, in nats per token; `compress` looks for the smallest artifact that keeps
+    /// it, where neither a mix nor a size is asked for
     #[arg(long, value_name = "NATS")]
     pub max_kld: Option<f64>,
     /// Fail where perplexity grows by a larger share: 0.05 is five per cent
@@ -284,6 +286,9 @@ pub struct PlanArgs {
     pub steps: Steps,
     #[command(flatten)]
     pub learn: Learn,
+    /// The smallest mix that is predicted to diverge by no more nats per token
+    #[arg(long, group = "goal", value_name = "NATS")]
+    pub max_kld: Option<f64>,
     /// Write the plan as TOML, to be edited and run with `compress --plan`
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,

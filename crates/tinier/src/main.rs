@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(args, &common),
         Command::Plan(args) => commands::plan::run(args, &common),
         Command::CalibrateData(args) => commands::calibrate_data::run(args, &common),
-        Command::Compress(args) => commands::compress::run(args, &common),
+        Command::Compress(args) => commands::compress::run(*args, &common),
         Command::Imatrix(args) => commands::imatrix::run(args, &common),
         Command::Convert(args) => commands::convert::run(args, &common),
         Command::Order(args) => commands::order::run(args, &common),

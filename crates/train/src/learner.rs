@@ -1,6 +1,7 @@
 //! A model that learns: its executor, its optimizer, gradients, and all that a resumed run needs.
 
 use crate::optimizer::{Moments, Optimizer, Rule};
+use crate::straight::StraightThrough;
 use exec::{Error, Executor, Grads, Options};
 use graph::{Graph, WeightId, WeightStore};
 
@@ -27,13 +28,17 @@ pub(crate) struct Learner {
     /// Steps done.
     pub step: usize,
     optimizer: Optimizer,
+    straight: StraightThrough,
 }
 
 impl Learner {
     /// Starts from the weights of the store.
     pub fn new(graph: &Graph, store: &WeightStore, rule: Rule) -> Result<Learner, Error> {
+        let mut executor = Executor::new(graph, store, Options::default())?;
+        let straight = StraightThrough::of(&mut executor, store)?;
         Ok(Learner {
-            executor: Executor::new(graph, store, Options::default())?,
+            executor,
+            straight,
             optimizer: Optimizer::new(graph, store, rule),
             grads: Grads::default(),
             step: 0,
@@ -43,14 +48,20 @@ impl Learner {
     /// Goes down the gradients, each multiplied by `share` first. Returns their norm before clipping.
     pub fn descend(&mut self, share: f64, rate: f64) -> Result<f64, Error> {
         self.step += 1;
-        self.optimizer.step(self.executor.weights_mut(), &self.grads, share, rate, self.step as u64)
+        self.straight.before(&mut self.executor, &mut self.grads)?;
+        let norm = self.optimizer.step(self.executor.weights_mut(), &self.grads, share, rate, self.step as u64)?;
+        self.straight.after(&mut self.executor)?;
+        Ok(norm)
     }
 
     /// Everything that [`Learner::restore`] needs, weight by weight.
     pub fn state(&mut self) -> Result<Vec<State>, Error> {
         let names: Vec<_> = self.executor.weights().store().iter().map(|(id, w)| (id, w.name.clone())).collect();
         let line = |(id, name): (WeightId, String)| {
-            let weight = self.executor.weights_mut().full_mut(id)?.to_vec();
+            let weight = match self.straight.exact(id) {
+                Some(exact) => exact.to_vec(),
+                None => self.executor.weights_mut().full_mut(id)?.to_vec(),
+            };
             Ok(State { name, weight, moments: self.optimizer.moments[id.0].clone() })
         };
         names.into_iter().map(line).collect()
@@ -74,6 +85,6 @@ impl Learner {
             *moments = line.moments;
         }
         self.step = step;
-        Ok(())
+        self.straight.after(&mut self.executor).map_err(|e| Unfit(e.to_string()))
     }
 }

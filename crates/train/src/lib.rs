@@ -13,6 +13,7 @@ mod order;
 mod residual;
 mod rng;
 mod schedule;
+mod straight;
 pub mod tokenizer;
 mod trainer;
 

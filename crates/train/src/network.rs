@@ -332,6 +332,9 @@ fn changes(executor: &mut Executor, model: &Model) -> Result<Patch, TrainError> 
         if old.iter().map(|x| x.to_bits()).ne(now.iter().map(|x| x.to_bits())) {
             let made = Weight::from_f32(&weight.name, weight.place, weight.shape.clone(), now)?;
             patch = patch.encode(model, id, made.encoding, made.source);
+            if let Some(grid) = model.weights.grid(id) {
+                patch = patch.grid(id, grid.as_ref().clone());
+            }
         }
     }
     Ok(patch)

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use order::order;
-pub(crate) use steps::Context;
+pub(crate) use steps::{Context, Done, run};
 
 /// Carries out the steps of a plan. The artifact appears at `out` when it is proven; else nothing does.
 pub(crate) fn compress(
@@ -30,6 +30,9 @@ pub(crate) fn compress(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome, EngineError> {
+    if out.extension().is_none_or(|extension| extension != "onnx") {
+        return Err(EngineError::NotOnnx { path: out.into() });
+    }
     pool(options)?.install(|| {
         let sources: Vec<&Path> = imported.files.iter().map(PathBuf::as_path).collect();
         let staging = Staging::open(out, &sources, options.replace)?;

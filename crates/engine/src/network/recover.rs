@@ -13,9 +13,6 @@ const RECORD: &str = ".recover-";
 
 /// Trains a network that steps have changed.
 pub(super) fn recover(model: &mut Model, spec: &TrainingSpec, context: &Context<'_>) -> Result<Done, EngineError> {
-    if model.weights.iter().any(|(id, _)| model.weights.grid(id).is_some()) {
-        return Err(EngineError::Codes);
-    }
     let samples = context.examples.ok_or(EngineError::NoData { step: "recover" })?;
     let mut spec = spec.clone();
     spec.seed = spec.seed.wrapping_add(context.seed);

@@ -6,8 +6,9 @@ use calib::Samples;
 use exec::Examples;
 use graph::Model;
 use import::Imported;
+use passes::prune::sparse;
 use passes::quantize::network::{self, QuantizeError};
-use plan::{GroupEntry, Note, PruneSpec, QuantizeSpec, Step};
+use plan::{GroupEntry, Note, PruneSpec, QuantizeSpec, SparseSpec, Step};
 use std::path::Path;
 
 /// What a step works with beside its network and specification.
@@ -20,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub examples: Option<&'a dyn Examples>,
     /// What is held out.
     pub valid: Option<&'a dyn Examples>,
+    /// Calibration text of a decoder, in windows; none where there is none.
+    pub windows: &'a [Vec<u32>],
     /// Seed of everything drawn.
     pub seed: u64,
     /// Where the artifact will be; checkpoints stand beside it.
@@ -40,6 +43,7 @@ impl<'a> Context<'a> {
             data: options.data,
             examples: options.examples,
             valid: options.valid,
+            windows: options.calibration.map_or(&[], |c| &c.windows[..]),
             seed: options.seed,
             target,
             progress,
@@ -59,9 +63,10 @@ pub(crate) struct Done {
 }
 
 /// Does one step.
-pub(super) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Result<Done, EngineError> {
+pub(crate) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Result<Done, EngineError> {
     match step {
         Step::Prune(spec) => prune(model, spec, context),
+        Step::Sparsify(spec) => sparsify(model, spec, context),
         Step::Quantize(spec) => quantize(model, spec, context),
         Step::Recover(spec) => recover::recover(model, spec, context),
     }
@@ -80,18 +85,35 @@ fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<D
     Ok(Done { notes: pruned.notes, figures: pruned.figures, groups: pruned.groups })
 }
 
+fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "sparsify", source: source.into() };
+    context.progress.begin("sparsify", 0, Unit::Weights);
+    let made = sparse::sparsify(model, spec, context.windows, &|done| context.progress.advance(done));
+    context.progress.end();
+    let made = made.map_err(failed)?;
+    *model = made.model;
+    let share = made.zeros as f64 / made.all.max(1) as f64;
+    let what = format!(
+        "{:.1} % of the numbers of {} matrices are zero; they are stored all the same, so nothing is smaller: only a runtime \
+         with sparse kernels gains",
+        100.0 * share,
+        made.matrices
+    );
+    let figures = vec![("share of zeros".into(), share), ("matrices".into(), made.matrices as f64)];
+    Ok(Done { notes: vec![Note { weight: None, what }], figures, ..Done::default() })
+}
+
 fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
     let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
     let failed = |source: QuantizeError| EngineError::Pass { pass: "quantize", source: source.into() };
     let made = network::quantize(model, data, spec).map_err(failed)?;
     *model = made.model;
     let fusion = network::fusion(model);
-    let float = fusion.in_float().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
+    let slow = fusion.between_codes().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
     let note = |what| Note { weight: None, what };
     let figures = vec![
         ("nodes on codes".into(), fusion.nodes.len() as f64 - fusion.in_float().count() as f64),
-        ("in float".into(), fusion.in_float().count() as f64),
-        ("conversions between".into(), fusion.inside().count() as f64),
+        ("in float between them".into(), fusion.between_codes().count() as f64),
     ];
-    Ok(Done { notes: made.notes.into_iter().chain(float).map(note).collect(), figures, ..Done::default() })
+    Ok(Done { notes: made.notes.into_iter().chain(slow).map(note).collect(), figures, ..Done::default() })
 }

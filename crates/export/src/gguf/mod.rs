@@ -14,7 +14,7 @@ mod vocabulary;
 
 use crate::stream::{self, Parts};
 use crate::{ExportError, Progress, Written};
-use formats::gguf::{TensorSpec, Writer};
+use formats::gguf::{Metadata, TensorSpec, Writer};
 use graph::{Body, DecoderConfig, Model};
 use import::arch::{self, Arch};
 use import::tokenizer::Tokenizer;
@@ -43,12 +43,7 @@ pub fn write(
     progress: Progress<'_>,
 ) -> Result<Written, ExportError> {
     let (config, arch) = decoder(model)?;
-    let problems = keys::obstacles(config, arch);
-    if !problems.is_empty() {
-        return Err(ExportError::NotInLlamaCpp { problems });
-    }
-    let mut metadata = keys::metadata(config, arch, &options);
-    vocabulary::add(&mut metadata, tokenizer, config.vocab)?;
+    let metadata = metadata(config, arch, tokenizer, options)?;
     let tensors = tensors::all(model, config, arch)?;
     let specs: Vec<TensorSpec> = tensors.iter().map(Tensor::spec).collect();
     let mut writer = match options.split_max_bytes {
@@ -59,6 +54,30 @@ pub fn write(
     let files = writer.paths().map(Path::to_owned).collect();
     writer.finish()?;
     Ok(Written { files, tensors: specs.len(), bytes, notes: keys::notes(config, arch) })
+}
+
+/// Bytes of the files that [`write`] would write.
+pub fn bytes(model: &Model, tokenizer: &Tokenizer, path: &Path, options: Options<'_>) -> Result<u64, ExportError> {
+    let (config, arch) = decoder(model)?;
+    let metadata = metadata(config, arch, tokenizer, options)?;
+    let specs: Vec<TensorSpec> = tensors::all(model, config, arch)?.iter().map(Tensor::spec).collect();
+    Ok(Writer::bytes(path, &metadata, &specs, options.split_max_bytes)?)
+}
+
+/// The keys, the tokenizer's among them.
+fn metadata(
+    config: &DecoderConfig,
+    arch: &'static Arch,
+    tokenizer: &Tokenizer,
+    options: Options<'_>,
+) -> Result<Metadata, ExportError> {
+    let problems = keys::obstacles(config, arch);
+    if !problems.is_empty() {
+        return Err(ExportError::NotInLlamaCpp { problems });
+    }
+    let mut metadata = keys::metadata(config, arch, &options);
+    vocabulary::add(&mut metadata, tokenizer, config.vocab)?;
+    Ok(metadata)
 }
 
 fn decoder(model: &Model) -> Result<(&DecoderConfig, &'static Arch), ExportError> {

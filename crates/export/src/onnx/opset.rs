@@ -40,7 +40,13 @@ pub(super) fn lifted(model: &Model, network: &Network) -> Result<(Network, i64),
     }
     let opaque = model.graph().and_then(|g| g.nodes().iter().find(|n| matches!(n.op, Op::Opaque(_))));
     if let Some(node) = opaque {
-        let (name, op) = (&node.name, node.op.name());
+        let (name, op) = (
+            &node.name,
+            match &node.op {
+                Op::Opaque(op) => &op.name[..],
+                op => op.name(),
+            },
+        );
         let why = format!(
             "its operators are of version {has}; the codes need {needs}, and what `{name}` ({op}) means there is not known: convert the file first"
         );

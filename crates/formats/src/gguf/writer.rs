@@ -40,6 +40,20 @@ impl Writer {
         Ok(Writer(stream))
     }
 
+    /// Bytes of the file that [`Writer::file`] starts, or of all files of [`Writer::split`], headers and padding counted.
+    pub fn bytes(
+        path: &Path,
+        metadata: &Metadata,
+        tensors: &[TensorSpec],
+        max_bytes: Option<u64>,
+    ) -> Result<u64, WriteError> {
+        let whole =
+            |keys: &Metadata, part: &[Checked<'_>]| header(path, keys, part).map(|h| h.bytes.len() as u64 + h.end);
+        let all = check_all(path, tensors)?;
+        let Some(max) = max_bytes else { return whole(metadata, &all) };
+        split_keys(path, metadata, parts(all, max))?.iter().map(|(keys, part)| whole(keys, part)).sum()
+    }
+
     /// Starts the files `stem-00001-of-000NN.gguf` of a split (`path` is `…/stem.gguf`), each with at most `max_bytes`
     /// of tensors (a larger tensor has a file of its own). The first also has the keys.
     pub fn split(
@@ -48,15 +62,11 @@ impl Writer {
         tensors: &[TensorSpec],
         max_bytes: u64,
     ) -> Result<Writer, WriteError> {
-        let parts = parts(check_all(path, tensors)?, max_bytes);
+        let parts = split_keys(path, metadata, parts(check_all(path, tensors)?, max_bytes))?;
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
         let mut stream = Stream::new(path);
-        for (i, part) in parts.iter().enumerate() {
-            let mut keys = if i == 0 { metadata.clone() } else { alignment_only(metadata) };
-            keys.set("split.no", fit::<u16>(path, i)?);
-            keys.set("split.count", fit::<u16>(path, parts.len())?);
-            keys.set("split.tensors.count", fit::<i32>(path, tensors.len())?);
-            start(&mut stream, &path.with_file_name(split_name(stem, i + 1, parts.len())), &keys, part)?;
+        for (i, (keys, part)) in parts.iter().enumerate() {
+            start(&mut stream, &path.with_file_name(split_name(stem, i + 1, parts.len())), keys, part)?;
         }
         Ok(Writer(stream))
     }
@@ -82,8 +92,20 @@ impl Writer {
     }
 }
 
+/// All that stands before the tensors, where each of them lies behind it, and where they end.
+struct Header<'a> {
+    bytes: Vec<u8>,
+    places: Vec<Place<'a>>,
+    end: u64,
+}
+
 /// Opens a file and writes its header.
 fn start(stream: &mut Stream, path: &Path, metadata: &Metadata, tensors: &[Checked<'_>]) -> Result<(), WriteError> {
+    let header = header(path, metadata, tensors)?;
+    stream.start(path, &header.bytes, header.end, &header.places)
+}
+
+fn header<'a>(path: &Path, metadata: &Metadata, tensors: &[Checked<'a>]) -> Result<Header<'a>, WriteError> {
     let alignment = alignment(path, metadata)?;
     let mut header = b"GGUF\x03\0\0\0".to_vec();
     header.extend((tensors.len() as u64).to_le_bytes());
@@ -92,7 +114,7 @@ fn start(stream: &mut Stream, path: &Path, metadata: &Metadata, tensors: &[Check
         put_string(&mut header, key);
         put_value(&mut header, value);
     }
-    let mut places: Vec<Place<'_>> = Vec::with_capacity(tensors.len());
+    let mut places: Vec<Place<'a>> = Vec::with_capacity(tensors.len());
     let mut end = 0u64;
     for t in tensors {
         put_info(&mut header, t, end);
@@ -103,7 +125,24 @@ fn start(stream: &mut Stream, path: &Path, metadata: &Metadata, tensors: &[Check
             .ok_or_else(|| tensor_error(path, &t.spec.name, TensorProblem::TooLarge))?;
     }
     header.resize(header.len().next_multiple_of(alignment), 0);
-    stream.start(path, &header, end, &places)
+    Ok(Header { bytes: header, places, end })
+}
+
+/// The keys of every file of a split, beside its tensors.
+fn split_keys<'a>(
+    path: &Path,
+    metadata: &Metadata,
+    parts: Vec<Vec<Checked<'a>>>,
+) -> Result<Vec<(Metadata, Vec<Checked<'a>>)>, WriteError> {
+    let (files, tensors) = (fit::<u16>(path, parts.len())?, fit::<i32>(path, parts.iter().map(Vec::len).sum())?);
+    let keyed = |(i, part)| {
+        let mut keys = if i == 0 { metadata.clone() } else { alignment_only(metadata) };
+        keys.set("split.no", fit::<u16>(path, i)?);
+        keys.set("split.count", files);
+        keys.set("split.tensors.count", tensors);
+        Ok((keys, part))
+    };
+    parts.into_iter().enumerate().map(keyed).collect()
 }
 
 fn header_error(path: &Path, what: impl Into<String>) -> WriteError {

@@ -41,14 +41,23 @@ impl Writer {
             return Writer::file(&folder.join(SINGLE), tensors);
         }
         let mut stream = Stream::new(folder);
-        let (mut map, mut total) = (Map::new(), 0);
+        let mut total = 0;
         for (i, shard) in shards.iter().enumerate() {
-            let name = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
-            total += start(&mut stream, &folder.join(&name), shard)?;
-            map.extend(shard.iter().map(|t| (t.name.clone(), Value::from(name.as_str()))));
+            total += start(&mut stream, &folder.join(shard_name(i, shards.len())), shard)?;
         }
-        let index = json!({"metadata": {"total_size": total}, "weight_map": map});
-        Ok(Writer { stream, index: Some((folder.join(INDEX), format!("{index:#}\n").into_bytes())) })
+        Ok(Writer { stream, index: Some((folder.join(INDEX), index(&shards, total))) })
+    }
+
+    /// Bytes of the files that [`Writer::folder`] starts, headers and index counted.
+    pub fn folder_bytes(folder: &Path, tensors: &[TensorSpec], max_shard: u64) -> Result<u64, WriteError> {
+        let shards = shards(folder, tensors, max_shard)?;
+        let (mut headers, mut total) = (0, 0);
+        for shard in &shards {
+            let header = header(folder, shard)?;
+            (headers, total) = (headers + header.bytes.len() as u64, total + header.end);
+        }
+        let index = if shards.len() == 1 { 0 } else { index(&shards, total).len() as u64 };
+        Ok(headers + total + index)
     }
 
     /// Writes a tensor's bytes, little endian, row-major.
@@ -76,13 +85,40 @@ impl Writer {
     }
 }
 
+fn shard_name(i: usize, shards: usize) -> String {
+    format!("model-{:05}-of-{shards:05}.safetensors", i + 1)
+}
+
+/// The file that says which shard has which tensor.
+fn index(shards: &[Vec<&TensorSpec>], total: u64) -> Vec<u8> {
+    let names = |(i, shard): (usize, &Vec<&TensorSpec>)| {
+        let name = shard_name(i, shards.len());
+        shard.iter().map(|t| (t.name.clone(), Value::from(name.as_str()))).collect::<Vec<_>>()
+    };
+    let map: Map<String, Value> = shards.iter().enumerate().flat_map(names).collect();
+    format!("{:#}\n", json!({"metadata": {"total_size": total}, "weight_map": map})).into_bytes()
+}
+
+/// All that stands before the tensors, where each of them lies behind it, and where they end.
+struct Header<'a> {
+    bytes: Vec<u8>,
+    places: Vec<Place<'a>>,
+    end: u64,
+}
+
 /// Opens a file and writes its header; gives the bytes of its data.
 fn start(stream: &mut Stream, path: &Path, tensors: &[&TensorSpec]) -> Result<u64, WriteError> {
+    let header = header(path, tensors)?;
+    stream.start(path, &header.bytes, header.end, &header.places)?;
+    Ok(header.end)
+}
+
+fn header<'a>(path: &Path, tensors: &[&'a TensorSpec]) -> Result<Header<'a>, WriteError> {
     // Wide types first: after the padded header, every tensor is aligned to its element size.
     let mut tensors = tensors.to_vec();
     tensors.sort_by_key(|t| std::cmp::Reverse(t.dtype.bytes()));
     let mut entries = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
-    let mut places: Vec<Place<'_>> = vec![];
+    let mut places: Vec<Place<'a>> = vec![];
     let mut end = 0u64;
     for t in &tensors {
         let (begin, len) = (end, len_of(path, t)?);
@@ -93,8 +129,7 @@ fn start(stream: &mut Stream, path: &Path, tensors: &[&TensorSpec]) -> Result<u6
         }
         places.push((&t.name, begin, len));
     }
-    stream.start(path, &header_bytes(path, entries)?, end, &places)?;
-    Ok(end)
+    Ok(Header { bytes: header_bytes(path, entries)?, places, end })
 }
 
 fn len_of(path: &Path, t: &TensorSpec) -> Result<u64, WriteError> {

@@ -18,6 +18,7 @@ pub mod groups;
 mod removal;
 mod sensitivity;
 mod sliced;
+pub mod sparse;
 mod taylor;
 mod union;
 mod untie;
@@ -41,6 +42,10 @@ pub enum PruneError {
     Graph(#[from] GraphError),
     #[error(transparent)]
     Run(#[from] exec::Error),
+    #[error(transparent)]
+    Lane(#[from] calib::LaneError),
+    #[error("this choice of zeros learns from text that a decoder runs over; give --calibration, or take `magnitude`")]
+    NoText,
     #[error("the data cannot be read")]
     Samples { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("weight `{weight}` is quantized ({encoding}); prune before quantizing")]
@@ -51,6 +56,8 @@ pub enum PruneError {
     Budget { of: Resource, asked: u64, least: u64, before: u64 },
     #[error("nothing can be pruned: {}", .why.as_deref().unwrap_or("no weight makes channels that another reads"))]
     Nothing { why: Option<String> },
+    #[error("no matrix of plain numbers was named, so nothing becomes sparse")]
+    NoMatrices,
     #[error("the budget holds as it is: nothing was pruned")]
     Met,
     #[error(
@@ -121,6 +128,10 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
     if context.data.is_none() && (spec.by == Criterion::Taylor || spec.across == Allocation::Sensitivity) {
         let what = "no data were given: what counts as important was measured on random numbers".into();
         notes.push(Note { weight: None, what });
+    }
+    if spec.through_norms {
+        let what = "channels went over which norms take statistics, so no group could be proven: train it again";
+        notes.push(Note { weight: None, what: what.into() });
     }
     let entry = |(n, (group, gone)): (usize, (&Group, &Vec<&Channel>))| GroupEntry {
         name: group.name.clone(),

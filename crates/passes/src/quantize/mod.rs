@@ -6,7 +6,7 @@
 
 mod correct;
 pub mod descent;
-mod factor;
+pub(crate) mod factor;
 pub mod gptq;
 pub mod network;
 pub mod round;

@@ -244,6 +244,28 @@ impl<'a> Sequential<'a> {
         Ok(self.advance(at..segment.end)?)
     }
 
+    /// Shows what is known of the inputs of each matrix of a run of nodes, encodes nothing, and goes on behind the run.
+    pub fn survey<E: From<SequentialError>>(
+        &mut self,
+        segment: &Range<usize>,
+        jobs: &[Job],
+        see: &mut dyn FnMut(&Job, &Inputs) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = segment.start;
+        for stage in stages(&self.source, self.graph, segment, jobs, false) {
+            self.advance(at..stage.nodes.start)?;
+            at = stage.nodes.start;
+            for part in parts(stage.reads, self.options.limit) {
+                let known = self.gather(stage.nodes.clone(), &part)?;
+                for read in &part {
+                    let Some(inputs) = known.get(&read.site) else { continue };
+                    read.jobs.iter().try_for_each(|job| see(job, inputs))?;
+                }
+            }
+        }
+        Ok(self.advance(at..segment.end)?)
+    }
+
     /// Puts an encoded weight in place: one of this run, or of an earlier one that is resumed.
     pub fn install(&mut self, job: &Job, source: Arc<dyn Source>) -> Result<(), SequentialError> {
         let patch = Patch::default().encode(&self.model, job.weight, job.encoding, source);

@@ -4,27 +4,30 @@ use super::{Asked, options, proof_spec};
 use crate::cli::{Common, Compress, Data};
 use crate::progress::Bar;
 use crate::{output, source};
-use ::plan::{Bytes, Comparison, Container, Journal, NetworkEntry, Plan};
+use ::plan::{Bytes, Comparison, Container, Goal, Journal, NetworkEntry, Plan};
 use anyhow::{Result, anyhow};
 use engine::{EngineError, Outcome, Samples};
 use exec::Examples;
 use formats::atomic::{WriteError, write_file};
 use formats::imatrix::Imatrix;
+use import::Imported;
 use report::Report;
-use report::text::{figure, seconds};
+use report::text::{number, seconds};
 use std::path::{Path, PathBuf};
 
 pub fn run(args: Compress, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
     let bar = Bar::new(common.quiet || common.json);
-    let mut asked = Asked::read(&args.goal, &args.steps, &args.learn)?;
+    // Without text to measure encodings on it is a bound, as beside a goal.
+    let max_kld = args.gates.max_kld.filter(|_| !args.learn.calibration.is_empty());
+    let mut asked = Asked::read(&args.goal, &args.steps, &args.learn, max_kld)?;
     let proof = proof_spec(&args.text, &args.gates, asked.proof());
     let text = source::text(proof.text.as_deref().map(Path::new), &imported, common, &bar)?;
     *asked.proof() = proof;
     let calibration = source::calibration(asked.calibration(), &imported)?;
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
     let data = super::accuracy::samples(&args.data, &imported)?;
-    let valid = super::accuracy::samples(&Data { data: args.valid, ..args.data }, &imported)?;
+    let valid = super::accuracy::samples(&Data { data: args.valid.clone(), ..args.data.clone() }, &imported)?;
     let options = engine::Options {
         replace: args.force,
         data: data.as_ref().map(|d| d as &dyn Samples),
@@ -34,15 +37,36 @@ pub fn run(args: Compress, common: &Common) -> Result<()> {
         imatrix: imatrix.as_ref(),
         ..options(common, text.as_ref())
     };
-    let plan = asked.resolve(&imported, &options)?;
-    let out = args.output.clone().unwrap_or_else(|| default_output(&source::name_of(&imported), &plan));
+    if let Asked::Recipe(recipe) = &asked
+        && let Goal::Divergence(most) = recipe.goal
+    {
+        let planner = engine::Planner::new(&imported, recipe, &options, &bar)?;
+        let plan = planner.plan()?;
+        let out = output_of(&args, &imported, &plan);
+        let found = engine::smallest(&planner, most, &out, &bar);
+        let (plan, outcome) = found.map_or_else(|error| (plan, Err(error)), |(plan, outcome)| (plan, Ok(outcome)));
+        return tell(plan, outcome, &out, &args, common);
+    }
+    let plan = asked.resolve(&imported, &options, &bar)?;
+    let out = output_of(&args, &imported, &plan);
     if !common.json {
         output::text(&super::plan::summary(&plan))?;
     }
-    match engine::compress(&imported, &plan, &out, &options, &bar) {
+    let outcome = engine::compress(&imported, &plan, &out, &options, &bar);
+    tell(plan, outcome, &out, &args, common)
+}
+
+/// Where the artifact goes.
+fn output_of(args: &Compress, imported: &Imported, plan: &Plan) -> PathBuf {
+    args.output.clone().unwrap_or_else(|| default_output(&source::name_of(imported), plan))
+}
+
+/// Says what came of a run, and writes its report.
+fn tell(plan: Plan, outcome: Result<Outcome, EngineError>, out: &Path, args: &Compress, common: &Common) -> Result<()> {
+    match outcome {
         Ok(Outcome { journal, files }) => {
             let report = Report { plan, journal };
-            let page = write_report(&report, args.report.as_deref(), &out, args.force)?;
+            let page = write_report(&report, args.report.as_deref(), out, args.force)?;
             say(&report, &files, &page, common)
         }
         Err(EngineError::Gates { rejected, violations, journal }) => {
@@ -96,10 +120,8 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let before = plan.bytes_before();
     let ratio = before as f64 / proof.bytes.max(1) as f64;
-    let mut rows = vec![row(
-        "size",
-        format!("{} → {}, {ratio:.2}× smaller, {:.2} bits per weight", Bytes(before), Bytes(proof.bytes), proof.bpw),
-    )];
+    let bpw = if journal.network.is_none() { format!(", {:.2} bits per weight", proof.bpw) } else { String::new() };
+    let mut rows = vec![row("size", format!("{} → {}, {ratio:.2}× smaller{bpw}", Bytes(before), Bytes(proof.bytes)))];
     match (&proof.quality, &journal.network) {
         (Some(quality), network) => {
             rows.extend(network.iter().flat_map(changed));
@@ -136,7 +158,7 @@ fn changed(network: &NetworkEntry) -> Vec<Vec<String>> {
         row("activations", memory(before.memory.planned, after.memory.planned)),
     ];
     for step in &network.steps {
-        let figures: Vec<_> = step.figures.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
+        let figures: Vec<_> = step.figures.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
         rows.push(row(&step.name, format!("{} in {}", figures.join(", "), seconds(step.seconds))));
     }
     rows.extend(network.accuracy.iter().flat_map(super::accuracy::rows));

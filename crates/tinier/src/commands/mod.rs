@@ -16,6 +16,7 @@ pub mod train;
 pub mod verify;
 
 use crate::cli::{Common, Gates, Goal, Learn, Steps, Text};
+use crate::progress::Bar;
 use ::plan::{CalibrationSpec, Mode, Plan, Preset, ProofSpec, Recipe};
 use anyhow::{Context, Result};
 use import::Imported;
@@ -42,13 +43,13 @@ enum Asked {
 }
 
 impl Asked {
-    /// Reads what the command line names.
-    fn read(goal: &Goal, steps: &Steps, learn: &Learn) -> Result<Asked> {
+    /// Reads what the command line names. `max_kld`: what is asked for where that is nothing else.
+    fn read(goal: &Goal, steps: &Steps, learn: &Learn, max_kld: Option<f64>) -> Result<Asked> {
         if let Some(path) = &goal.plan {
             return Ok(Asked::Plan(Box::new(Plan::load(&read(path)?).with_context(|| path.display().to_string())?)));
         }
         let steps = steps.steps();
-        let mut recipe = if steps.is_empty() { recipe(goal)? } else { Recipe::new(::plan::Goal::Keep) };
+        let mut recipe = if steps.is_empty() { recipe(goal, max_kld)? } else { Recipe::new(::plan::Goal::Keep) };
         recipe.steps.extend(steps);
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
@@ -77,22 +78,23 @@ impl Asked {
     }
 
     /// The plan: resolved now, or checked against the model.
-    fn resolve(self, imported: &Imported, options: &engine::Options<'_>) -> Result<Plan> {
+    fn resolve(self, imported: &Imported, options: &engine::Options<'_>, bar: &Bar) -> Result<Plan> {
         Ok(match self {
-            Asked::Recipe(recipe) => engine::plan(imported, &recipe, options)?,
+            Asked::Recipe(recipe) => engine::Planner::new(imported, &recipe, options, bar)?.plan()?,
             Asked::Plan(plan) => engine::revise(imported, *plan, options)?,
         })
     }
 }
 
-fn recipe(goal: &Goal) -> Result<Recipe> {
+fn recipe(goal: &Goal, max_kld: Option<f64>) -> Result<Recipe> {
     if let Some(path) = &goal.recipe {
         return Recipe::parse(&read(path)?).with_context(|| path.display().to_string());
     }
-    Ok(Recipe::new(match (goal.target, goal.max_size, goal.preset) {
+    Ok(Recipe::new(match (goal.target, goal.max_size, goal.preset, max_kld) {
         (Some(target), ..) => ::plan::Goal::Bpw(target),
-        (_, Some(size), _) => ::plan::Goal::Size(size),
-        (_, _, Some(preset)) => ::plan::Goal::Preset(preset),
+        (_, Some(size), ..) => ::plan::Goal::Size(size),
+        (_, _, Some(preset), _) => ::plan::Goal::Preset(preset),
+        (.., Some(most)) => ::plan::Goal::Divergence(most),
         _ => ::plan::Goal::Preset(DEFAULT_PRESET.parse::<Preset>()?),
     }))
 }

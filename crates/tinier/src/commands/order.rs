@@ -12,7 +12,7 @@ use exec::Examples;
 pub fn run(args: Order, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
     let bar = Bar::new(common.quiet || common.json);
-    let steps = match Asked::read(&args.goal, &args.steps, &args.learn)? {
+    let steps = match Asked::read(&args.goal, &args.steps, &args.learn, None)? {
         Asked::Recipe(recipe) => recipe.steps,
         Asked::Plan(plan) => plan.recipe.steps,
     };

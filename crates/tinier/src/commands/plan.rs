@@ -10,10 +10,10 @@ use report::text::seconds;
 
 pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
     let imported = source::open(&args.source, common)?;
-    let asked = Asked::read(&args.goal, &args.steps, &args.learn)?;
+    let asked = Asked::read(&args.goal, &args.steps, &args.learn, args.max_kld)?;
     let calibration = source::calibration(asked.calibration(), &imported)?;
     let options = engine::Options { calibration: calibration.as_ref(), ..options(common, None) };
-    let plan = asked.resolve(&imported, &options)?;
+    let plan = asked.resolve(&imported, &options, &Bar::new(common.quiet || common.json))?;
     if let Some(path) = &args.output {
         formats::atomic::write_file(path, plan.to_toml().as_bytes())?;
     }
@@ -65,6 +65,16 @@ pub fn summary(plan: &Plan) -> String {
         row("disk", format!("{} free", p.disk)),
         row("time", format!("about {} to write, {} to prove", seconds(p.encode_seconds), seconds(p.proof_seconds))),
     ];
+    if let Some(spent) = &plan.spent {
+        let v = &spent.validation;
+        let (loss, bound) = (spent.loss, spent.bound);
+        rows.insert(2, row("losses", format!("{loss:.2e} nats together, no choice of these bytes below {bound:.2e}")));
+        let checked = format!(
+            "rank correlation {:.3} with {} measurements, half within a factor of {:.2}",
+            v.rank_correlation, v.pairs, v.typical_factor
+        );
+        rows.insert(3, row("predicted", checked));
+    }
     if !plan.recipe.transforms.is_empty() {
         let names: Vec<_> = plan.recipe.transforms.iter().map(|t| t.name()).collect();
         rows.insert(1, row("transforms", names.join(", ")));

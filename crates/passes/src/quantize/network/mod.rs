@@ -14,29 +14,36 @@
 //! 1. Batch norms are folded; what has no integer kernel is [rewritten](rewrite()) where it can be.
 //! 2. The network runs over the samples, and [`calib::ranges`] watches its values.
 //! 3. [`place()`] says which nodes run on codes, by [what onnxruntime does](kernels), and which values share a grid.
-//! 4. Values get [`FakeQuant`]s, weights and biases [grids]; Relu and Clip go into the range behind them.
+//! 4. Values get [`FakeQuant`]s; Relu and Clip go into the range behind them.
+//! 5. Weights and biases get [grids], one product after the other, by what each reads in the original and in the network
+//!    as it is rounded so far.
 //!
 //! **Paper.** Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR
 //! 2018 (arXiv 1712.05877); Nagel et al.: A White Paper on Neural Network Quantization (arXiv 2106.08295).
 
+mod equalize;
 mod fusion;
 pub mod grids;
 pub mod kernels;
+mod mixed;
 mod place;
 mod rewrite;
+mod walk;
 mod weights;
 
+pub use equalize::equalize;
 pub use fusion::fusion;
 pub use place::{Placement, place};
 pub use rewrite::rewrite;
 
+use crate::quantize::solver::SolveError;
 use crate::transform::fold::fold;
 use calib::ranges::{self, ObserveError, Seen, observe};
-use calib::{First, Samples};
+use calib::{First, LaneError, Samples};
 use graph::ops::FakeQuant;
-use graph::{Graph, GraphError, Grid, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
+use graph::{Graph, GraphError, Grid, Levels, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
 use plan::{Calibrator, QuantizeSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A quantized network.
 pub struct Quantized {
@@ -62,6 +69,18 @@ pub enum QuantizeError {
     Nothing,
     #[error("the network is quantized already: `{node}` rounds to a grid")]
     Already { node: String },
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    #[error(transparent)]
+    Solve(#[from] SolveError),
+    #[error("{0}")]
+    Encoding(String),
+    #[error(
+        "the outputs move by {reached:.4} of their norm even with all layers but one wider; {budget} was asked for"
+    )]
+    Budget { budget: f64, reached: f64 },
+    #[error("node `{node}`: its plane is not known before the network runs; give its inputs fixed sizes")]
+    Open { node: String },
     #[error("weight `{weight}` is not finite at index {index}")]
     NotFinite { weight: String, index: usize },
 }
@@ -72,21 +91,59 @@ pub enum QuantizeError {
 /// Where samples do not fit the network, something is not finite, or there is nothing to quantize.
 pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Result<Quantized, QuantizeError> {
     let samples = &First { of: samples, count: spec.samples };
-    let (mut model, notes) = prepare(model)?;
-    let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
-    let seen = observe(graph, &model.weights, samples)?;
-    let placement = place(graph, &seen, &|node| spec.keep.iter().any(|pattern| pattern.matches_name(&node.name)));
-    let products = |(node, on): (&Node, &bool)| *on && kernels::is_product(&node.op);
-    if !graph.nodes().iter().zip(&placement.on_codes).any(products) {
-        return Err(QuantizeError::Nothing);
+    let (mut original, mut notes) = prepare(model)?;
+    if spec.equalize {
+        let (patch, pairs) = equalize(&original)?;
+        original.apply(patch)?;
+        notes.push(format!("{pairs} pairs of layers equalized"));
     }
-    let on_codes: Vec<String> =
-        graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(n, _)| n.name.clone()).collect();
-    let patch = values(&model, graph, &placement, &seen, spec)?;
-    model.apply(patch)?;
-    let patch = weights::weights(&model, &on_codes, spec)?;
-    model.apply(patch)?;
+    let graph = original.graph().ok_or(QuantizeError::NoNetwork)?;
+    let seen = observe(graph, &original.weights, samples)?;
+    let work = Work { original, seen, samples, spec };
+    let model = match spec.budget {
+        None => work.made(&BTreeSet::new())?,
+        Some(budget) => {
+            let (model, wide) = mixed::within(&work, budget)?;
+            notes.extend(wide.iter().map(|node| format!("`{node}`: wider than the rest, for the budget")));
+            model
+        }
+    };
     Ok(Quantized { model, notes })
+}
+
+/// A network that was watched, and what is asked of it.
+struct Work<'a> {
+    /// Folded and rewritten, without grids.
+    original: Model,
+    seen: BTreeMap<ValueId, Seen>,
+    samples: &'a dyn Samples,
+    spec: &'a QuantizeSpec,
+}
+
+impl Work<'_> {
+    /// Whether a node stays in float.
+    fn keeps(&self, node: &Node) -> bool {
+        self.spec.keep.iter().any(|pattern| pattern.matches_name(&node.name))
+    }
+
+    /// The quantized network, these nodes one step more precise than the rest.
+    fn made(&self, wide: &BTreeSet<String>) -> Result<Model, QuantizeError> {
+        let mut model = self.original.clone();
+        let graph = self.original.graph().ok_or(QuantizeError::NoNetwork)?;
+        let in_float = |node: &Node| self.keeps(node) || (self.spec.weights == Levels::I8 && wide.contains(&node.name));
+        let placement = place(graph, &self.seen, &in_float);
+        let on_codes: Vec<&Node> =
+            graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(node, _)| node).collect();
+        if !on_codes.iter().any(|node| kernels::is_product(&node.op)) {
+            return Err(QuantizeError::Nothing);
+        }
+        let patch = values(&self.original, graph, &placement, &self.seen, self.spec)?;
+        model.apply(patch)?;
+        let levels = |node: &Node| if wide.contains(&node.name) { Levels::I8 } else { self.spec.weights };
+        let on_codes: Vec<(String, Levels)> = on_codes.into_iter().map(|n| (n.name.clone(), levels(n))).collect();
+        weights::settle(&mut model, &self.original, &on_codes, self.samples, self.spec)?;
+        Ok(model)
+    }
 }
 
 /// Folds and rewrites what stands in the way.
