@@ -188,6 +188,37 @@ fn recovery_is_a_step_that_resumes_and_leaves_nothing_behind() {
     assert_eq!(beside(".recover-"), 0);
 }
 
+/// Both orders of pruning and quantization, beside each alone.
+#[test]
+fn orders_are_measured_on_the_same_samples() {
+    let folder = TempDir::new().expect("a folder");
+    let recipe = prepare(folder.path(), RECIPE);
+    let source = folder.path().join("source.onnx");
+    trained(&recipe, folder.path(), &source, 2, None);
+    let imported = import::open(&source).expect("it opens");
+    let (graph, preprocess) =
+        (imported.model.graph().expect("a graph"), recipe.data.preprocess.clone().expect("given"));
+    let open = |name: &str| Images::open(&[folder.path().join(name)], graph, &preprocess).expect("samples");
+    let (learn, valid) = (open("train_x_150x6x6x2_u8.bin"), open("valid_x_60x6x6x2_u8.bin"));
+    let options = engine::Options {
+        data: Some(&learn),
+        examples: Some(&learn),
+        valid: Some(&valid),
+        threads: Some(2),
+        ..Default::default()
+    };
+    let steps = |text: &str| plan::Recipe::parse(text).expect("a sound recipe").steps;
+    let both = steps("[[step]]\nprune = { macs = 0.6 }\n[[step]]\nquantize = {}\n");
+    let found = engine::order(&imported, &both, &options, &engine::Quiet).expect("measured");
+    assert_eq!(found.orders[0].steps, "prune-quantize");
+    assert_eq!(found.orders[1].steps, "quantize-prune");
+    assert!(found.alone.iter().all(|alone| alone.accuracy.is_some()), "{found:?}");
+    assert!(found.orders[0].accuracy.is_some(), "{found:?}");
+    assert_eq!(found.advantage.is_some(), found.orders[1].accuracy.is_some(), "{found}");
+    let refused = engine::order(&imported, &both[..1], &options, &engine::Quiet).expect_err("one step").to_string();
+    assert!(refused.contains("two steps"), "{refused}");
+}
+
 /// Panics in the second epoch of recovery, as a killed process would stop there.
 #[derive(Default)]
 struct Dies(std::sync::atomic::AtomicUsize);
