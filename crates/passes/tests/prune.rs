@@ -90,7 +90,7 @@ fn context() -> Context<'static> {
 fn pruned(model: &Model, spec: &PruneSpec) -> Result<Model, PruneError> {
     let mut smaller = model.clone();
     let done = prune::prune(model, spec, &context())?;
-    done.patches.into_iter().try_for_each(|patch| smaller.apply(patch))?;
+    done.take_out(&mut smaller)?;
     Ok(smaller)
 }
 

@@ -2,6 +2,7 @@
 
 mod order;
 mod proof;
+mod prune;
 mod recover;
 mod steps;
 

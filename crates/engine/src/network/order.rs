@@ -32,7 +32,8 @@ pub fn order(
         let (first, one) = run([a.clone(), b.clone()].concat())?;
         let (second, other) = run([b.clone(), a.clone()].concat())?;
         let advantage = match (one, other) {
-            (Some(one), Some(other)) => against(&other, &one, valid)?.against.and_then(|a| a.lost),
+            // What the second order loses beside the first is what the first one gains.
+            (Some(one), Some(other)) => against(&one, &other, valid)?.against.and_then(|a| a.lost),
             _ => None,
         };
         Ok(Ordering { alone, orders: [first, second], advantage })
