@@ -93,8 +93,7 @@ impl Run<'_> {
             model.check().map_err(unsound("after"))?;
             let (after, seconds) = (Counters::of(&model)?, start.elapsed().as_secs_f64());
             self.stages.push(Stage { name: pass.into(), seconds });
-            let (notes, figures, groups) = (done.notes, done.figures, done.groups);
-            entries.push(StepEntry { name: pass.into(), after, notes, figures, groups, seconds });
+            entries.push(done.entry(pass, after, seconds));
         }
         Ok((model, entries))
     }
