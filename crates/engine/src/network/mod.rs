@@ -17,7 +17,7 @@ use plan::{
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub(crate) use steps::{Context, Done, run};
+pub(crate) use steps::{Context, run};
 
 /// Carries out the steps of a plan. The artifact appears at `out` when it is proven; else nothing does.
 pub(crate) fn compress(
