@@ -131,7 +131,7 @@ fn runs_of<'a>(fusion: &'a plan::Fusion, node: &str) -> &'a Runs {
 fn all_that_has_a_kernel_runs_on_codes() {
     let model = network();
     for values in [Levels::U8, Levels::I8] {
-        let Quantized { model: made, notes } =
+        let Quantized { model: made, notes, .. } =
             quantize(&model, &samples(), &QuantizeSpec { values, ..QuantizeSpec::default() }).expect("quantizes");
         made.check().expect("is sound");
         assert_eq!(notes.len(), 3, "{notes:?}");
@@ -159,6 +159,22 @@ fn outputs_stay_near() {
         let gap = testkit::max_abs_difference(&run(&made.model, &samples), &before).0;
         assert!(gap > 0.0 && gap < 0.04, "{ranges:?}: {gap}");
     }
+}
+
+#[test]
+fn every_layer_and_value_is_measured() {
+    let made = quantize(&network(), &samples(), &QuantizeSpec::default()).expect("quantizes");
+    let layers: Vec<&str> = made.sensitivity.iter().map(|s| &s.node[..]).collect();
+    assert_eq!(layers, ["first", "second", "gate", "pad", "head"]);
+    for layer in &made.sensitivity {
+        let [(int8, fine), (int4, coarse)] = &layer.moved[..] else { panic!("two kinds of codes") };
+        assert_eq!([&int8[..], &int4[..]], ["int8", "int4"]);
+        assert!(*fine > 0.0 && 2.0 * fine < *coarse && *coarse < 0.5, "{}: {fine}, {coarse}", layer.node);
+    }
+    let of = |name: &str| made.ranges.iter().find(|r| r.value == name).expect("is on a grid");
+    let input = of("x");
+    assert!(input.counts.iter().sum::<u64>() > 1000 && input.kept[0] <= 0.0 && input.kept[1] > 0.0);
+    assert!(made.ranges.iter().all(|r| r.kept[1] - r.kept[0] <= 1.5 * (r.seen[1] - r.seen[0])), "{:?}", made.ranges);
 }
 
 /// Two convolutions with a Relu between them, a depthwise one behind, channels of very unlike size.

@@ -136,14 +136,19 @@ impl<'de> Deserialize<'de> for Calibrator {
     }
 }
 
+/// The name of a type of codes.
+pub fn levels_name(levels: Levels) -> &'static str {
+    levels::ALL.iter().find(|(_, l)| *l == levels).map_or("int8", |(name, _)| name)
+}
+
 /// Codes by the names of their types.
 mod levels {
     use super::*;
 
-    const ALL: [(&str, Levels); 3] = [("int4", Levels::I4), ("int8", Levels::I8), ("uint8", Levels::U8)];
+    pub const ALL: [(&str, Levels); 3] = [("int4", Levels::I4), ("int8", Levels::I8), ("uint8", Levels::U8)];
 
     pub fn serialize<S: Serializer>(levels: &Levels, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(ALL.iter().find(|(_, l)| l == levels).map_or("int8", |(name, _)| name))
+        s.serialize_str(levels_name(*levels))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Levels, D::Error> {

@@ -38,7 +38,7 @@ fn take_out(model: &mut Model, mut chosen: Pruned) -> Result<Done, EngineError> 
     let (notes, figures) = (std::mem::take(&mut chosen.notes), std::mem::take(&mut chosen.figures));
     let groups = std::mem::take(&mut chosen.groups);
     chosen.take_out(model).map_err(failed)?;
-    Ok(Done { notes, figures, groups })
+    Ok(Done { notes, figures, groups, ..Done::default() })
 }
 
 fn in_rounds(

@@ -8,7 +8,7 @@ use graph::Model;
 use import::Imported;
 use passes::prune::sparse;
 use passes::quantize::network::{self, QuantizeError};
-use plan::{GroupEntry, Note, QuantizeSpec, SparseSpec, Step};
+use plan::{Counters, GroupEntry, Note, QuantizeSpec, RangeEntry, SensitivityEntry, SparseSpec, Step, StepEntry};
 use std::path::Path;
 
 /// What a step works with beside its network and specification.
@@ -60,6 +60,18 @@ pub(crate) struct Done {
     pub figures: Vec<(String, f64)>,
     /// Prune groups, where it took channels out.
     pub groups: Vec<GroupEntry>,
+    /// Values that it put on grids.
+    pub ranges: Vec<RangeEntry>,
+    /// What layers cost when they alone are rounded.
+    pub sensitivity: Vec<SensitivityEntry>,
+}
+
+impl Done {
+    /// The record of a step.
+    pub fn entry(self, name: &str, after: Counters, seconds: f64) -> StepEntry {
+        let Done { notes, figures, groups, ranges, sensitivity } = self;
+        StepEntry { name: name.into(), after, notes, figures, groups, ranges, sensitivity, seconds }
+    }
 }
 
 /// Does one step.
@@ -102,5 +114,6 @@ fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Re
         ("nodes on codes".into(), fusion.nodes.len() as f64 - fusion.in_float().count() as f64),
         ("in float between them".into(), fusion.between_codes().count() as f64),
     ];
-    Ok(Done { notes: made.notes.into_iter().chain(slow).map(note).collect(), figures, ..Done::default() })
+    let notes = made.notes.into_iter().chain(slow).map(note).collect();
+    Ok(Done { notes, figures, ranges: made.ranges, sensitivity: made.sensitivity, ..Done::default() })
 }

@@ -115,10 +115,7 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
         return Err(PruneError::Nothing { why: found.frozen.into_iter().next().map(|f| f.why) });
     }
     let (scores, strangers) = criterion::scores(model, &found.groups, spec.by, context)?;
-    let curves = match spec.across {
-        Allocation::Sensitivity => sensitivity::measure(model, &found.groups, &scores, context)?,
-        _ => Vec::new(),
-    };
+    let curves = sensitivity::measure(model, &found.groups, &scores, spec.across, context)?;
     let chosen = allocation::Choice { model, groups: &found.groups, scores, spec, curves: &curves }.fit()?;
     let removal = Removal::of(chosen.iter().flatten().copied());
     if removal.is_empty() {

@@ -28,6 +28,8 @@ pub mod kernels;
 mod mixed;
 mod place;
 mod rewrite;
+mod seen;
+mod sensitivity;
 mod walk;
 mod weights;
 
@@ -42,7 +44,7 @@ use calib::ranges::{self, ObserveError, Seen, observe};
 use calib::{First, LaneError, Samples};
 use graph::ops::FakeQuant;
 use graph::{Graph, GraphError, Grid, Levels, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
-use plan::{Calibrator, QuantizeSpec};
+use plan::{Calibrator, QuantizeSpec, RangeEntry, SensitivityEntry};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A quantized network.
@@ -51,6 +53,10 @@ pub struct Quantized {
     pub model: Model,
     /// What was rewritten, and what could not be.
     pub notes: Vec<String>,
+    /// What values were, and what their grids keep.
+    pub ranges: Vec<RangeEntry>,
+    /// What each product costs when it alone is rounded; empty where that would take long.
+    pub sensitivity: Vec<SensitivityEntry>,
 }
 
 /// Why a network could not be quantized.
@@ -108,7 +114,8 @@ pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Re
             model
         }
     };
-    Ok(Quantized { model, notes })
+    let (ranges, sensitivity) = (seen::ranges(&work, &model)?, sensitivity::survey(&work)?);
+    Ok(Quantized { model, notes, ranges, sensitivity })
 }
 
 /// A network that was watched, and what is asked of it.
@@ -178,7 +185,7 @@ fn values(
         grids.extend(group.iter().map(|value| (*value, scale, grid.clone())));
     }
     for (value, scale, grid) in grids {
-        let node = format!("{}_on_grid", graph.values()[value.0].name);
+        let node = on_grid_name(&graph.values()[value.0].name);
         let Grid { zero, axis, levels, .. } = grid;
         patch = patch.insert(value, &node, FakeQuant { scale, zero, axis, levels }, None);
     }
@@ -186,6 +193,11 @@ fn values(
         patch = patch.bypass(&graph.nodes()[*at].name);
     }
     Ok(patch)
+}
+
+/// The node that rounds a value.
+fn on_grid_name(value: &str) -> String {
+    format!("{value}_on_grid")
 }
 
 /// How ranges are chosen.
@@ -207,8 +219,7 @@ fn range(
     seen: &BTreeMap<ValueId, Seen>,
     spec: &QuantizeSpec,
 ) -> [f32; 2] {
-    let (first, last) = spec.values.range();
-    let levels = (last - first + 1) as usize;
+    let levels = sensitivity::levels_of(spec.values);
     let of = |value: &ValueId| {
         let range = calibrator(spec).range(seen.get(value)?, levels);
         let clamp = graph.maker(*value).filter(|at| placement.clamps.contains(at));
