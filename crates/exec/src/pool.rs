@@ -83,7 +83,8 @@ mod tests {
         let first = pool.take(4);
         let at = first.as_ptr();
         pool.give(first);
-        assert_eq!(pool.take(4).as_ptr(), at);
+        let again = pool.take(4);
+        assert_eq!(again.as_ptr(), at);
         (0..10).for_each(|_| pool.give(vec![0.0; 4]));
         (0..10).for_each(|_| pool.give(vec![0.0; 5]));
         assert_eq!(pool.of.values().map(|shelf| shelf.free.len()).sum::<usize>(), 1, "as many as are out");

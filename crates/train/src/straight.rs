@@ -8,8 +8,9 @@
 //! ∂ŵ/∂s = round(w/s) − w/s inside, the last code beyond the ends;  its gradient is multiplied by 1/√(N·Q)
 //! ```
 //!
-//! with `N` numbers on the step (of one sample, for values) and `Q` its largest code. A step of training takes at most half of a
-//! step of quantization away, so that it stays above zero. Biases follow: their steps are those of input and weight multiplied.
+//! with `N` numbers on the step (of one sample, for values) and `Q` its largest code. A step of training changes a step of quantization
+//! by a factor of two at most: it stays above zero, and those of dead channels do not run away. Biases follow: their steps are
+//! those of input and weight multiplied, the latter widened where a bias would have no code.
 //!
 //! Source: Bengio et al. 2013 (arXiv 1308.3432); Jacob et al. 2018 (arXiv 1712.05877), section 3; Esser et al. 2020 (LSQ,
 //! arXiv 1902.08153), sections 2.1 and 2.2.
@@ -20,6 +21,9 @@ use exec::{Error, Executor, Grads};
 use graph::{Graph, Grid, Levels, Op, WeightId, WeightStore};
 use kernels::{Along, FakeQuant, QuantRange, Sgd, Write, fake_quant};
 use std::collections::BTreeMap;
+
+/// Codes that a bias may have: half of the accumulator's, so that the product's sum has room.
+const BIAS_MOST: f32 = (1u32 << 30) as f32;
 
 /// A weight that runs rounded.
 struct Rounded {
@@ -90,7 +94,7 @@ impl StraightThrough {
             fake_quant(&quant(&weight.grid, weight.along), &weight.exact, full);
         }
         for (id, old) in steps {
-            halve_at_most(executor.weights_mut().full_mut(*id)?, old);
+            within_a_factor(executor.weights_mut().full_mut(*id)?, old);
         }
         Ok(())
     }
@@ -128,9 +132,12 @@ impl StraightThrough {
         for (weight, bias, input) in biases {
             let input = executor.weights_mut().full_mut(input)?.first().copied().unwrap_or(1.0);
             let known = self.rounded.iter().find(|w| w.id == bias && w.grid.levels == Levels::I32);
-            let (Some(known), Some(of)) = (known, grids.get(&weight)) else { continue };
-            let scale: Vec<f32> = of.scale.iter().map(|scale| scale * input).collect();
-            if scale.len() == known.grid.scale.len() {
+            let (Some(known), Some(of)) = (known, grids.get_mut(&weight)) else { continue };
+            if of.scale.len() == known.grid.scale.len() {
+                for (scale, bias) in of.scale.iter_mut().zip(&known.exact) {
+                    *scale = scale.max(bias.abs() / (BIAS_MOST * input));
+                }
+                let scale = of.scale.iter().map(|scale| scale * input).collect();
                 grids.insert(bias, Grid { scale, ..known.grid.clone() });
             }
         }
@@ -174,7 +181,7 @@ impl Rounded {
         let factor = f64::from(factor(count, self.grid.levels));
         let settings = Sgd { grad_scale: settings.grad_scale * factor, ..*settings };
         kernels::sgd(&settings, &mut self.grid.scale, &grad, &mut self.velocity);
-        halve_at_most(&mut self.grid.scale, &old);
+        within_a_factor(&mut self.grid.scale, &old);
     }
 }
 
@@ -183,8 +190,8 @@ fn factor(count: usize, levels: Levels) -> f32 {
     1.0 / (count.max(1) as f32 * levels.range().1 as f32).sqrt()
 }
 
-fn halve_at_most(now: &mut [f32], old: &[f32]) {
-    now.iter_mut().zip(old).for_each(|(now, old)| *now = now.max(0.5 * old));
+fn within_a_factor(now: &mut [f32], old: &[f32]) {
+    now.iter_mut().zip(old).for_each(|(now, old)| *now = now.clamp(0.5 * old, 2.0 * old).max(f32::MIN_POSITIVE));
 }
 
 /// The scales of a graph's values with what their gradients are multiplied by.
@@ -290,21 +297,28 @@ mod tests {
             let (_, tape) = learner.executor.run_range_taped(0..2, values).expect("runs");
             let grads = BTreeMap::from([(y, Tensor::new(vec![1, 1], vec![1.0]).expect("fits"))]);
             learner.executor.backward_range(0..2, tape, grads, &[], &mut learner.grads).expect("runs");
-            learner.descend(1.0, 0.02).expect("steps");
+            learner.descend(1.0, 0.001).expect("steps");
         };
-        // Numbers run as the store has them until the first step is done.
-        let of_values = (0.55 * (2.0 - 2.2) - 3.0 * 127.0) / (2.0f32 * 127.0).sqrt();
+        // A checkpoint's weights run rounded: 0.5 and −2.
+        learner.restore(0, start.clone()).expect("is its own");
+        let of_values = (0.5 * (2.0 - 2.2) - 2.0 * 127.0) / (2.0f32 * 127.0).sqrt();
         let of_weights = (1.0 * (2.0 - 2.2) + 63.5 * -8.0) / (2.0f32 * 7.0).sqrt();
         step(&mut learner);
         let grids = learner.grids().expect("is there");
-        let of_values = 0.5 - 0.02 * of_values;
-        let of_weights = 0.25 - 0.02 * of_weights;
+        let of_values = 0.5 - 0.001 * of_values;
+        let of_weights = 0.25 - 0.001 * of_weights;
         let now = learner.executor.weights_mut().full_mut(scale).expect("is there")[0];
         assert!((now - of_values).abs() < 1e-4, "{now} is not {of_values}");
         assert!((grids[&weight].scale[0] - of_weights).abs() < 1e-4, "{grids:?} is not {of_weights}");
         assert!((grids[&bias].scale[0] - now * grids[&weight].scale[0]).abs() < 1e-6, "{grids:?}");
         let rounded = learner.executor.weights_mut().full_mut(weight).expect("is there").to_vec();
-        assert!((rounded[1] + of_weights).abs() < 1e-4, "−3 is one step now: {rounded:?}");
+        assert!((rounded[1] + 8.0 * of_weights).abs() < 1e-4, "−3 is eight steps now: {rounded:?}");
+        let moved = [-1.0, 1.0].map(|to| {
+            let mut now = [to];
+            super::within_a_factor(&mut now, &[0.25]);
+            now[0]
+        });
+        assert_eq!(moved, [0.125, 0.5]);
 
         let after = learner.state().expect("is there");
         learner.restore(0, start).expect("is its own");

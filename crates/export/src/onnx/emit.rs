@@ -332,7 +332,9 @@ impl Emit<'_> {
         let quantize = [self.inputs.clone(), vec![scale.clone(), name.clone()]].concat();
         let first = node("QuantizeLinear", "", &quantize, &codes, axis.clone());
         let back = [codes, vec![scale, name]].concat();
-        Ok(vec![first, node("DequantizeLinear", self.name, &back, &self.outputs, axis)])
+        // Without a name of its own a node goes by that of what it makes.
+        let name = if self.outputs.iter().any(|output| output == self.name) { "" } else { self.name };
+        Ok(vec![first, node("DequantizeLinear", name, &back, &self.outputs, axis)])
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn zeros(name: &str, levels: Levels, zero: &[i32], dims: &[usize]) ->
     let name = match zero {
         [first, rest @ ..] if rest.iter().all(|z| z == first) => {
             let lengths: String = dims.iter().map(|n| format!("_x{n}")).collect();
-            format!("zero_point_{kind:?}_{first}{lengths}").to_lowercase()
+            format!("zero_{kind:?}_{first}{lengths}").to_lowercase()
         }
         _ => name.to_owned(),
     };
