@@ -2,7 +2,7 @@
 
 use super::recover;
 use crate::{EngineError, Options, Progress, Unit};
-use calib::Samples;
+use calib::{InBatches, Samples};
 use exec::Examples;
 use graph::Model;
 use import::Imported;
@@ -120,7 +120,13 @@ fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Resu
 fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
     let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
     let failed = |source: QuantizeError| EngineError::Pass { pass: "quantize", source: source.into() };
-    let made = network::quantize(model, data, spec).map_err(failed)?;
+    let graph = model.graph().filter(|_| spec.max_drop.is_some());
+    let held_out = match (context.valid, graph) {
+        (Some(valid), Some(graph)) => Some(InBatches::new(valid, graph)?),
+        _ => None,
+    };
+    let held_out = held_out.as_ref().map(|h| h as &dyn Samples);
+    let made = network::verified(model, data, held_out, spec).map_err(failed)?;
     *model = made.model;
     let fusion = network::fusion(model);
     let slow = fusion.between_codes().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
