@@ -17,6 +17,8 @@ pub struct QuantizeSpec {
     /// Codes of values: `uint8`, which x86 multiplies signed weights by, or `int8`.
     #[serde(with = "levels")]
     pub values: Levels,
+    /// Whether values get the grid of their own range in every run, for which no samples are needed, instead of one for all.
+    pub dynamic: bool,
     /// How ranges of values are chosen.
     pub ranges: Calibrator,
     /// How many samples the network is run on, at most.
@@ -45,6 +47,7 @@ impl Default for QuantizeSpec {
         QuantizeSpec {
             weights: Levels::I8,
             values: Levels::U8,
+            dynamic: false,
             ranges: Calibrator::default(),
             samples: 256,
             equalize: false,

@@ -118,8 +118,14 @@ fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Resu
 }
 
 fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
-    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
     let failed = |source: QuantizeError| EngineError::Pass { pass: "quantize", source: source.into() };
+    if spec.dynamic {
+        let made = network::dynamic(model, spec).map_err(failed)?;
+        *model = made.model;
+        let notes = made.notes.into_iter().map(|what| Note { weight: None, what }).collect();
+        return Ok(Done { notes, ..Done::default() });
+    }
+    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
     let graph = model.graph().filter(|_| spec.max_drop.is_some());
     let held_out = match (context.valid, graph) {
         (Some(valid), Some(graph)) => Some(InBatches::new(valid, graph)?),

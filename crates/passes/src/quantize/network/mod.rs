@@ -21,6 +21,7 @@
 //! **Paper.** Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR
 //! 2018 (arXiv 1712.05877); Nagel et al.: A White Paper on Neural Network Quantization (arXiv 2106.08295).
 
+mod dynamic;
 mod equalize;
 mod fusion;
 pub mod grids;
@@ -33,6 +34,7 @@ mod sensitivity;
 mod walk;
 mod weights;
 
+pub use dynamic::dynamic;
 pub use equalize::equalize;
 pub use fusion::fusion;
 pub use place::{Placement, place};
@@ -74,6 +76,8 @@ pub enum QuantizeError {
     NoNetwork,
     #[error("nothing in the network has an integer kernel: no Conv, Gemm or MatMul that is not kept in float")]
     Nothing,
+    #[error("grids that are found in every run do not go with {what}: that needs samples")]
+    Static { what: &'static str },
     #[error("the network is quantized already: `{node}` rounds to a grid")]
     Already { node: String },
     #[error(transparent)]
@@ -183,16 +187,23 @@ impl Work<'_> {
 /// Folds and rewrites what stands in the way.
 pub fn prepare(model: &Model) -> Result<(Model, Vec<String>), QuantizeError> {
     let mut model = model.clone();
-    let graph = model.graph().filter(|_| model.decoder().is_none()).ok_or(QuantizeError::NoNetwork)?;
-    if let Some(node) = graph.nodes().iter().find(|n| matches!(n.op, graph::Op::FakeQuant(_))) {
-        return Err(QuantizeError::Already { node: node.name.clone() });
-    }
+    not_yet(&model)?;
     let folded = fold(&model)?;
     model.apply(folded.patch)?;
     let mut notes: Vec<String> =
         folded.into.iter().map(|(norm, layer)| format!("`{norm}`: folded into `{layer}`")).collect();
     notes.extend(rewrite(&mut model)?);
     Ok((model, notes))
+}
+
+/// Refuses what is quantized already, or is no network.
+fn not_yet(model: &Model) -> Result<(), QuantizeError> {
+    let graph = model.graph().filter(|_| model.decoder().is_none()).ok_or(QuantizeError::NoNetwork)?;
+    let rounds = |n: &&Node| matches!(n.op, graph::Op::FakeQuant(_) | graph::Op::DynamicQuant(_));
+    match graph.nodes().iter().find(rounds) {
+        Some(node) => Err(QuantizeError::Already { node: node.name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Takes clamps out and puts values on grids.
