@@ -128,8 +128,8 @@ fn descend(layer: &Layer<'_>, before: f64) -> Vec<f32> {
             let error = if inside { 2.0 * share * pull * scale } else { 0.0 };
             (error + beta.map_or(0.0, |beta| LAMBDA * regulariser(h, beta))) * moves
         };
-        let mut grad: Vec<f32> = v.iter().zip(&pull).zip(layer.split()).map(slope).collect();
-        adamw(&settings, step, &mut v, &mut grad, &mut first, &mut second);
+        let grad: Vec<f32> = v.iter().zip(&pull).zip(layer.split()).map(slope).collect();
+        adamw(&settings, step, &mut v, &grad, &mut first, &mut second);
     }
     v
 }
