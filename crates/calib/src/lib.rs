@@ -10,4 +10,4 @@ mod samples;
 pub use columns::columns;
 pub use inputs::{Depth, Inputs};
 pub use lane::{Kept, Lane, LaneError, windows_together};
-pub use samples::{Batch, First, Samples};
+pub use samples::{Batch, First, InBatches, Samples};

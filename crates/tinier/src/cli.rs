@@ -146,6 +146,12 @@ pub struct Steps {
     /// Networks: put values and weights on grids of 8-bit integers, as onnxruntime's kernels take them; learns from --data
     #[arg(long, conflicts_with = "goal")]
     pub int8: bool,
+    /// With --int8: find the ranges of values in every run, for which no data are needed; for networks of matrix products
+    #[arg(long, requires = "int8")]
+    pub dynamic: bool,
+    /// Keep as few layers in float as it takes to lose no more points of accuracy than this, on --data and on --valid
+    #[arg(long, requires = "int8", value_name = "POINTS")]
+    pub max_drop: Option<f64>,
 }
 
 impl Steps {
@@ -153,7 +159,13 @@ impl Steps {
     pub fn steps(&self) -> Vec<Step> {
         let prune = self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget)));
         let recover = self.recover.map(|epochs| Step::Recover(recovery(epochs)));
-        let quantize = self.int8.then(|| Step::Quantize(plan::QuantizeSpec::default()));
+        let quantize = self.int8.then(|| {
+            Step::Quantize(plan::QuantizeSpec {
+                dynamic: self.dynamic,
+                max_drop: self.max_drop,
+                ..plan::QuantizeSpec::default()
+            })
+        });
         prune.into_iter().chain(recover).chain(quantize).collect()
     }
 }

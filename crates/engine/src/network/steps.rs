@@ -2,7 +2,7 @@
 
 use super::{prune, recover};
 use crate::{EngineError, Options, Progress, Unit};
-use calib::Samples;
+use calib::{InBatches, Samples};
 use exec::Examples;
 use graph::Model;
 use import::Imported;
@@ -103,9 +103,21 @@ fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Resu
 }
 
 fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
-    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
     let failed = |source: QuantizeError| EngineError::Pass { pass: "quantize", source: source.into() };
-    let made = network::quantize(model, data, spec).map_err(failed)?;
+    if spec.dynamic {
+        let made = network::dynamic(model, spec).map_err(failed)?;
+        *model = made.model;
+        let notes = made.notes.into_iter().map(|what| Note { weight: None, what }).collect();
+        return Ok(Done { notes, ..Done::default() });
+    }
+    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
+    let graph = model.graph().filter(|_| spec.max_drop.is_some());
+    let held_out = match (context.valid, graph) {
+        (Some(valid), Some(graph)) => Some(InBatches::new(valid, graph)?),
+        _ => None,
+    };
+    let held_out = held_out.as_ref().map(|h| h as &dyn Samples);
+    let made = network::verified(model, data, held_out, spec).map_err(failed)?;
     *model = made.model;
     let fusion = network::fusion(model);
     let slow = fusion.between_codes().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
