@@ -14,19 +14,17 @@ pub struct Fading {
     pub elements: Vec<(WeightId, Vec<usize>)>,
     /// λ of the last step.
     pub most: f64,
-    /// Steps in all.
-    pub steps: usize,
 }
 
 impl Fading {
-    /// λ of a step, counted from 0: a pure function, so that a resumed run goes on with it.
-    pub fn penalty(&self, step: usize) -> f64 {
-        self.most * ((step + 1) as f64 / self.steps.max(1) as f64).min(1.0)
+    /// λ of a step, counted from 0, of so many: a pure function, so that a resumed run goes on with it.
+    pub fn penalty(&self, step: usize, steps: usize) -> f64 {
+        self.most * ((step + 1) as f64 / steps.max(1) as f64).min(1.0)
     }
 
-    /// Adds the penalty's gradient `λ·w`.
-    pub(crate) fn add(&self, step: usize, executor: &mut Executor, grads: &mut Grads) -> Result<(), Error> {
-        let penalty = self.penalty(step) as f32;
+    /// Adds a penalty's gradient `λ·w`.
+    pub(crate) fn add(&self, penalty: f64, executor: &mut Executor, grads: &mut Grads) -> Result<(), Error> {
+        let penalty = penalty as f32;
         for (id, grad) in grads.iter_mut() {
             let Some((_, elements)) = self.elements.iter().find(|(of, _)| *of == id) else { continue };
             let weight = executor.weights_mut().full_mut(id)?;
@@ -42,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_penalty_grows_to_its_most() {
-        let fading = Fading { elements: vec![], most: 2.0, steps: 4 };
-        assert_eq!([0, 1, 3, 9].map(|step| fading.penalty(step)), [0.5, 1.0, 2.0, 2.0]);
+        let fading = Fading { elements: vec![], most: 2.0 };
+        assert_eq!([0, 1, 3, 9].map(|step| fading.penalty(step, 4)), [0.5, 1.0, 2.0, 2.0]);
     }
 }

@@ -188,7 +188,8 @@ impl NetworkTrainer {
         self.learner.grads.zero();
         let (loss, hits) = self.run(input, &labels, theirs.as_deref())?;
         if let Some(fading) = &self.settings.fading {
-            fading.add(self.learner.step, &mut self.learner.executor, &mut self.learner.grads)?;
+            let penalty = fading.penalty(self.learner.step, self.settings.schedule.steps);
+            fading.add(penalty, &mut self.learner.executor, &mut self.learner.grads)?;
         }
         let rate = self.settings.schedule.rate(self.learner.step);
         let grad_norm = self.learner.descend(1.0, rate)?;

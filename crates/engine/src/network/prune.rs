@@ -8,6 +8,7 @@ use crate::{EngineError, Unit};
 use graph::Model;
 use passes::prune::{PruneError, Pruned};
 use plan::{Amount, Budget, Counters, Gradual, GroupEntry, Pace, Penalty, PruneSpec, Resource};
+use train::Fading;
 
 /// Takes channels out of a network.
 pub(super) fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
@@ -103,7 +104,7 @@ fn under_penalty(
     let mut chosen = choose(model, spec, context).map_err(failed)?;
     let unsound = |source| EngineError::Unsound { pass: "prune", when: "while", source };
     chosen.prepare.take().map_or(Ok(()), |patch| model.apply(patch)).map_err(unsound)?;
-    let fading = Some((chosen.removal.elements(model), penalty.most));
+    let fading = Some(Fading { elements: chosen.removal.elements(model), most: penalty.most });
     let learned = recover::learn(model, &penalty.recover, context, |lesson| Lesson { fading, ..lesson })?;
     let mut done = take_out(model, chosen)?;
     recover::measure_norms(model, &penalty.recover, context)?;

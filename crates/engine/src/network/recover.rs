@@ -66,8 +66,8 @@ pub(super) fn measure_norms(model: &mut Model, spec: &TrainingSpec, context: &Co
 fn record(model: &Model, lesson: &Lesson<'_>, target: &Path) -> Result<PathBuf, EngineError> {
     let mut hash = Sha256::new();
     hash.update(serde_json::to_vec(lesson.spec).unwrap_or_default());
-    if let Some((_, most)) = lesson.fading {
-        hash.update(most.to_le_bytes());
+    if let Some(fading) = &lesson.fading {
+        hash.update(fading.most.to_le_bytes());
     }
     for (_, weight) in model.weights.iter() {
         hash.update(weight.name.as_bytes());

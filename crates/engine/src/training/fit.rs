@@ -3,7 +3,7 @@
 use super::{TrainingError, TrainingEvent, checkpoint};
 use eval::Classifier;
 use exec::{Examples, Options};
-use graph::{Model, WeightId};
+use graph::Model;
 use plan::{OptimizerSpec, Share, TrainingSpec};
 use std::path::Path;
 use train::{Augment, Constants, Fading, NetworkSettings, NetworkTrainer, Rule, Schedule, Target};
@@ -21,8 +21,8 @@ pub struct Lesson<'a> {
     pub valid: Option<&'a dyn Examples>,
     /// The network whose answers are learned, too.
     pub teacher: Option<&'a Model>,
-    /// Elements of weights that are to become small, and the last step's penalty on them.
-    pub fading: Option<(Vec<(WeightId, Vec<usize>)>, f64)>,
+    /// What is to become small.
+    pub fading: Option<Fading>,
     /// The folder of its checkpoints; a run that finds one goes on from there.
     pub record: Option<&'a Path>,
 }
@@ -134,7 +134,7 @@ fn settings(lesson: &Lesson<'_>, steps: usize) -> NetworkSettings {
         },
         feature_weight: distill.as_ref().map_or(0.0, |d| d.feature_weight),
         features: distill.map_or(vec![], |d| d.features),
-        fading: lesson.fading.clone().map(|(elements, most)| Fading { elements, most, steps }),
+        fading: lesson.fading.clone(),
         learn_steps: spec.learn_steps,
         seed: spec.seed,
     }
