@@ -1,6 +1,6 @@
 //! Data that a network is run on: images, sounds, tensors, a few at a time.
 
-use exec::Data;
+use exec::{Data, Examples, Intake};
 use std::error::Error;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -51,5 +51,42 @@ impl Samples for First<'_> {
 
     fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
         self.of.batch(range)
+    }
+}
+
+/// Examples, a few at a time, for a network of this intake.
+#[derive(Debug)]
+pub struct InBatches<'a> {
+    /// One by one.
+    pub examples: &'a dyn Examples,
+    /// What the network takes.
+    pub intake: Intake,
+    /// What reports call them.
+    pub name: String,
+}
+
+impl<'a> InBatches<'a> {
+    /// For a graph with one input of numbers.
+    ///
+    /// # Errors
+    /// Where the graph has another kind of input.
+    pub fn new(examples: &'a dyn Examples, graph: &graph::Graph) -> Result<InBatches<'a>, exec::Error> {
+        Ok(InBatches { examples, intake: Intake::of(graph)?, name: examples.name() })
+    }
+}
+
+impl Samples for InBatches<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
+        let indices: Vec<usize> = range.clone().collect();
+        let labels = self.examples.labels().and_then(|l| l.get(range)).unwrap_or_default().to_vec();
+        Ok(Batch { inputs: vec![self.intake.batch(self.examples, &indices)?], labels })
     }
 }

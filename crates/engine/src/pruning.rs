@@ -2,7 +2,7 @@
 //! they were.
 
 use crate::compress::Outcome;
-use crate::network::{self, Context, Done};
+use crate::network::{self, Context};
 use crate::staging::Staging;
 use crate::{EngineError, Options, Progress, convert, pool, proof, provenance};
 use graph::DecoderConfig;
@@ -104,11 +104,11 @@ fn steps(
         let (pass, start) = (step.name(), Instant::now());
         let unsound = |when| move |source| EngineError::Unsound { pass, when, source };
         pruned.model.check().map_err(unsound("before"))?;
-        let Done { notes, figures, groups } = network::run(&mut pruned.model, step, &context)?;
+        let done = network::run(&mut pruned.model, step, &context)?;
         passes::prune::configure(&mut pruned.model).map_err(|e| EngineError::Pass { pass, source: e.into() })?;
         pruned.model.check().map_err(unsound("after"))?;
         let (after, seconds) = (Counters::of(&pruned.model)?, start.elapsed().as_secs_f64());
-        entries.push(StepEntry { name: pass.into(), after, notes, figures, groups, seconds });
+        entries.push(done.entry(pass, after, seconds));
     }
     if let (Some(old), Some(new)) = (imported.model.decoder(), pruned.model.decoder()) {
         resize(&mut pruned.config, old, new);

@@ -3,7 +3,8 @@
 
 mod golden;
 
-use graph::{Buffer, Model, Source};
+use graph::{Buffer, Model, Patch, Source};
+use passes::quantize::refine::refine;
 use passes::quantize::sequential::{Job, Options, Sequential, SequentialError, Solved};
 use plan::{Experts, Method, Mode};
 use std::sync::Arc;
@@ -88,4 +89,29 @@ fn tokens_of_experts_are_counted_before_anything_is_fitted() {
     let top_k = config.experts.as_ref().unwrap().used;
     assert!(!found.is_empty() && blocks >= found.len());
     assert!(found.values().all(|tokens| tokens.iter().sum::<u64>() == (32 * top_k) as u64), "{found:?}");
+}
+
+#[test]
+fn refining_lowers_divergence_on_text_it_did_not_learn_from_at_any_number_of_threads() {
+    let model = tiny("llama");
+    let windows = windows(&model, 16, 32);
+    let solved = solve(&model, Method::Descent, Experts::Routed, &windows);
+    let mut compressed = model.clone();
+    for weight in &solved {
+        let of = model.weights.get(weight.job.weight);
+        let source = Buffer::new(&of.name[..], of.rows(), weight.parts.clone());
+        let patch = Patch::default().encode(&compressed, weight.job.weight, weight.job.encoding, Arc::new(source));
+        compressed.apply(patch).unwrap();
+    }
+    let jobs: Vec<Job> = solved.iter().map(|s| s.job).collect();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let graph = model.graph().unwrap();
+        pool.install(|| refine((&model, &compressed, graph), &jobs, &windows, &mut || ()).unwrap())
+    };
+    let one = with(1);
+    assert!(one.divergence.1 < 0.9 * one.divergence.0, "{:?}", one.divergence);
+    assert_eq!(one.parts.len(), jobs.len());
+    let four = with(4);
+    assert!(one.parts.iter().zip(&four.parts).all(|(a, b)| a.1 == b.1), "four threads give other bytes than one");
 }

@@ -2,7 +2,7 @@
 
 use formats::onnx::proto::*;
 use formats::onnx::{DataType, Layout};
-use graph::ops::{Activation, FakeQuant, Opaque};
+use graph::ops::{Activation, DynamicQuant, FakeQuant, Opaque};
 use graph::{Body, Dim, Graph, Grid, Levels, Op, Patch, Place, Role, Weight};
 use import::Imported;
 use std::path::Path;
@@ -227,6 +227,60 @@ fn rewritten(opened: &Imported) -> Imported {
     let network = opened.network.as_deref().expect("from ONNX");
     export::onnx::write(&opened.model, network, &path).unwrap_or_else(|e| panic!("{e}"));
     import::open(&path).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The outputs of a network of three classes on five samples.
+fn outputs(opened: &Imported) -> Vec<f32> {
+    let x = exec::Tensor::new(vec![5, 4, 6, 6], testkit::values("x", 720, 1.0 / 64.0)).expect("fits");
+    let mut executor =
+        exec::Executor::<f32>::new(graph(opened), &opened.model.weights, exec::Options::default()).expect("runs");
+    executor.run(vec![x.into()]).expect("runs")[0].float().expect("numbers").data().to_vec()
+}
+
+#[test]
+fn products_of_integers_come_back() {
+    let mut opened = open(small());
+    let before = outputs(&opened);
+    let model = &mut opened.model;
+    let mut patch = Patch::default();
+    for (name, node) in [("w", "Conv"), ("head", "Linear")] {
+        let id = model.weights.find(name).expect("a weight");
+        let weight = model.weights.get(id);
+        let codes = testkit::values(name, weight.elements(), 1.0);
+        let numbers: Vec<f32> = codes.iter().map(|x| (x * 0.25).round().clamp(-127.0, 127.0) * 0.01).collect();
+        let made = Weight::from_f32(name, weight.place, weight.shape.clone(), &numbers).expect("fits");
+        let rows = weight.shape[0];
+        let grid = Grid { scale: vec![0.01; rows], zero: vec![0; rows], axis: Some(0), levels: Levels::I8 };
+        let graph = model.graph().expect("a graph");
+        let at = graph.nodes().iter().find(|n| n.op.name() == node).expect("a product");
+        patch = patch.encode(model, id, made.encoding, made.source).grid(id, grid).insert(
+            at.inputs[0],
+            &format!("{name}_in_run"),
+            DynamicQuant,
+            Some(&[&at.name]),
+        );
+    }
+    model.apply(patch).expect("applies");
+    let made = outputs(&opened);
+    assert!(testkit::max_abs_difference(&made, &before).0 > 0.0);
+    let again = rewritten(&opened);
+    let proto = again.network.as_deref().expect("from ONNX").file.graph().clone();
+    let count = |op: &str| proto.node.iter().filter(|n| n.op_type.as_deref() == Some(op)).count();
+    assert_eq!(["DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "Conv", "MatMul"].map(count), [2, 1, 1, 0, 0]);
+    assert!(
+        testkit::max_abs_difference(&outputs(&again), &made).0 < 1e-5 * made.iter().fold(0.0f32, |m, x| m.max(x.abs()))
+    );
+    // A scale that goes anywhere else is looked into by nobody.
+    let mut shown = proto;
+    let scale = shown.node.iter().find(|n| n.op_type.as_deref() == Some("DynamicQuantizeLinear")).expect("there");
+    shown.output.push(value(&scale.output[1].clone(), &[]));
+    let model = ModelProto { graph: Some(shown), ..small() };
+    assert!(
+        graph(&open(model))
+            .nodes()
+            .iter()
+            .any(|n| matches!(&n.op, Op::Opaque(op) if op.reason.contains("read by more")))
+    );
 }
 
 #[test]

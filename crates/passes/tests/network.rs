@@ -4,7 +4,7 @@ use calib::{Batch, Samples};
 use exec::{Executor, Tensor};
 use graph::ops::*;
 use graph::{Body, Dim, Graph, Kind, Levels, Model, Op, Place, Role, ValueId, Weight, WeightId, WeightStore};
-use passes::quantize::network::{QuantizeError, Quantized, equalize, fusion, quantize};
+use passes::quantize::network::{QuantizeError, Quantized, equalize, fusion, quantize, verified};
 use plan::{Calibrator, QuantizeSpec, Rounding, Runs};
 use std::error::Error;
 use std::ops::Range;
@@ -131,7 +131,7 @@ fn runs_of<'a>(fusion: &'a plan::Fusion, node: &str) -> &'a Runs {
 fn all_that_has_a_kernel_runs_on_codes() {
     let model = network();
     for values in [Levels::U8, Levels::I8] {
-        let Quantized { model: made, notes } =
+        let Quantized { model: made, notes, .. } =
             quantize(&model, &samples(), &QuantizeSpec { values, ..QuantizeSpec::default() }).expect("quantizes");
         made.check().expect("is sound");
         assert_eq!(notes.len(), 3, "{notes:?}");
@@ -159,6 +159,24 @@ fn outputs_stay_near() {
         let gap = testkit::max_abs_difference(&run(&made.model, &samples), &before).0;
         assert!(gap > 0.0 && gap < 0.04, "{ranges:?}: {gap}");
     }
+}
+
+#[test]
+fn every_layer_and_value_is_measured() {
+    let made = quantize(&network(), &samples(), &QuantizeSpec::default()).expect("quantizes");
+    let layers: Vec<&str> = made.sensitivity.iter().map(|s| &s.node[..]).collect();
+    assert_eq!(layers, ["first", "second", "gate", "pad", "head"]);
+    for layer in &made.sensitivity {
+        let [(int8, fine), (int4, coarse)] = &layer.moved[..] else { panic!("two kinds of codes") };
+        assert_eq!([&int8[..], &int4[..]], ["int8", "int4"]);
+        // What only copies channels is exact at any number of bits.
+        let exact = layer.node == "pad" && fine == coarse;
+        assert!(*fine > 0.0 && (2.0 * fine < *coarse || exact) && *coarse < 0.5, "{}: {fine}, {coarse}", layer.node);
+    }
+    let of = |name: &str| made.ranges.iter().find(|r| r.value == name).expect("is on a grid");
+    let input = of("x");
+    assert!(input.counts.iter().sum::<u64>() > 1000 && input.kept[0] <= 0.0 && input.kept[1] > 0.0);
+    assert!(made.ranges.iter().all(|r| r.kept[1] - r.kept[0] <= 1.5 * (r.seen[1] - r.seen[0])), "{:?}", made.ranges);
 }
 
 /// Two convolutions with a Relu between them, a depthwise one behind, channels of very unlike size.
@@ -214,9 +232,11 @@ fn learned_rounding_beats_nearest_at_four_bits() {
     let spec = QuantizeSpec { weights: Levels::I4, correct: false, ..QuantizeSpec::default() };
     let nearest = error(&spec);
     let corrected = error(&QuantizeSpec { correct: true, ..spec.clone() });
-    let learned = error(&QuantizeSpec { round: Rounding::Learned, correct: true, ..spec });
     assert!(corrected < 0.9 * nearest, "{corrected} against {nearest}");
-    assert!(learned < 0.95 * corrected, "{learned} against {corrected}");
+    for round in [Rounding::Descent, Rounding::Adaround] {
+        let learned = error(&QuantizeSpec { round, correct: true, ..spec.clone() });
+        assert!(learned < 0.95 * corrected, "{round:?}: {learned} against {corrected}");
+    }
 }
 
 #[test]
@@ -239,6 +259,76 @@ fn a_budget_takes_as_few_wide_layers_as_it_needs() {
     assert!((1..5).contains(&widened), "{widened} of five layers");
     assert!(moved(&found) <= budget * 1.000_001);
     assert!(matches!(made(Levels::I4, Some(1e-6)), Err(QuantizeError::Budget { .. })));
+}
+
+/// Samples with the classes that a network gives them, some of them wrong.
+#[derive(Debug)]
+struct Labelled {
+    images: Images,
+    labels: Vec<u32>,
+}
+
+impl Labelled {
+    fn by(model: &Model, images: Images) -> Labelled {
+        let (count, scores) = (images.len(), run(model, &images));
+        let largest =
+            |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(at, _)| at as u32);
+        Labelled { labels: scores.chunks(scores.len() / count).map(largest).collect(), images }
+    }
+}
+
+impl Samples for Labelled {
+    fn name(&self) -> &str {
+        "labelled"
+    }
+
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
+        let labels = self.labels[range.clone()].to_vec();
+        Ok(Batch { labels, ..self.images.batch(range)? })
+    }
+}
+
+/// The network with scores so shifted that samples are of different classes.
+fn balanced() -> Model {
+    let (mut model, samples) = (network(), Images::new(200, 3));
+    let (id, scores) = (model.weights.find("head.b").expect("is there"), run(&model, &samples));
+    let old = model.weights.get(id).clone();
+    let (mut bias, classes) = (old.read().expect("reads"), old.elements());
+    for row in scores.chunks(classes) {
+        bias.iter_mut().zip(row).for_each(|(b, share)| *b -= share.ln() / samples.len() as f32);
+    }
+    let new = Weight::from_f32(&old.name, old.place, old.shape.clone(), &bias).expect("f32");
+    model.weights.replace(id, new.encoding, new.shape, new.source);
+    model
+}
+
+#[test]
+fn accuracy_is_kept_on_samples_and_on_held_out_ones() {
+    let model = balanced();
+    let (samples, held_out) =
+        (Labelled::by(&model, Images::new(200, 3)), Labelled::by(&model, Images::named("o", 300, 3)));
+    let lost = |made: &Quantized, on: &Labelled| {
+        let now = Labelled::by(&made.model, Images(on.images.0.clone()));
+        let wrong = now.labels.iter().zip(&on.labels).filter(|(a, b)| a != b).count();
+        100.0 * wrong as f64 / on.len() as f64
+    };
+    let spec = QuantizeSpec { weights: Levels::I4, correct: false, ..QuantizeSpec::default() };
+    let narrow = quantize(&model, &samples, &spec).expect("quantizes");
+    let (on, out) = (lost(&narrow, &samples), lost(&narrow, &held_out));
+    assert!(on > 1.0 && out > 1.0, "four bits cost something: {on}, {out}");
+    let most = 0.6 * on.min(out);
+    let spec = QuantizeSpec { max_drop: Some(most), ..spec };
+    let found = verified(&model, &samples, Some(&held_out), &spec).expect("is met");
+    assert!(lost(&found, &samples) <= most && lost(&found, &held_out) <= most);
+    assert!(found.notes.iter().any(|note| note.contains("int8, wider")), "{:?}", found.notes);
+    let unlabelled = quantize(&model, &samples.images, &spec);
+    assert!(matches!(unlabelled, Err(QuantizeError::NoLabels { .. })));
+    let hopeless = QuantizeSpec { max_drop: Some(-50.0), ..spec };
+    assert!(matches!(quantize(&model, &samples, &hopeless), Err(QuantizeError::Drop { .. })));
 }
 
 #[test]

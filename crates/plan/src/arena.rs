@@ -125,7 +125,9 @@ fn may_share(graph: &Graph, node: &Node, input: ValueId, output: ValueId, host: 
         Op::Activation(_) | Op::Add(_) | Op::Mul(_) | Op::Binary(_) | Op::BatchNorm(_) | Op::FakeQuant(_) => {
             fits && *host.lives.end() == at
         }
-        Op::Scale(_) | Op::Softmax(_) | Op::Norm(_) | Op::GroupNorm(_) => fits && *host.lives.end() == at,
+        Op::DynamicQuant(_) | Op::Scale(_) | Op::Softmax(_) | Op::Norm(_) | Op::GroupNorm(_) => {
+            fits && *host.lives.end() == at
+        }
         _ => false,
     }
 }

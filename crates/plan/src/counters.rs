@@ -69,6 +69,7 @@ fn operands(model: &Model, graph: &Graph, node: &Node) -> String {
 pub(crate) fn bits(graph: &Graph, value: ValueId) -> usize {
     let levels = |node: &Node| match &node.op {
         Op::FakeQuant(op) => Some(op.levels.bits()),
+        Op::DynamicQuant(_) => Some(8),
         _ => None,
     };
     let made = graph.nodes().iter().find(|n| n.outputs.contains(&value)).and_then(levels);

@@ -17,6 +17,8 @@ mod method;
 mod mixed;
 mod names;
 mod network;
+mod order;
+mod pace;
 mod pattern;
 mod plan;
 pub mod preset;
@@ -42,12 +44,16 @@ pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine
 pub use method::{Learns, Method};
 pub use mixed::{Candidate, Sensitivity, Spent, Unit, Validation, mixed, units};
 pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
-pub use network::{Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, StepEntry};
+pub use network::{
+    Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, RangeEntry, SensitivityEntry, StepEntry,
+};
+pub use order::{Ordered, Ordering};
+pub use pace::{Curve, Gradual, Pace, Penalty};
 pub use pattern::Pattern;
 pub use plan::{ExpertTokens, Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
 pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, Resource};
-pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator};
+pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator, levels_name};
 pub use recipe::{
     CalibrationSpec, Container, Experts, Goal, KvCache, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation,
 };

@@ -38,6 +38,12 @@ pub struct StepEntry {
     /// Prune groups, where it took channels out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupEntry>,
+    /// Values, where it put them on grids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<RangeEntry>,
+    /// What each layer costs when it alone is rounded, where that was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitivity: Vec<SensitivityEntry>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -55,6 +61,30 @@ pub struct GroupEntry {
     pub after: usize,
     /// How far the output moves when a quarter, a half and three quarters go, relative to its norm; empty where nobody asked.
     pub moved: Vec<f64>,
+}
+
+/// What a value was on the samples, and what its grid keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RangeEntry {
+    /// The value.
+    pub value: String,
+    /// The least and the greatest number that was seen, zero between them.
+    pub seen: [f32; 2],
+    /// The least and the greatest number of the grid.
+    pub kept: [f32; 2],
+    /// Numbers in equal parts of what was seen, zeros left out.
+    pub counts: Vec<u64>,
+    /// Share of zeros.
+    pub zeros: f64,
+}
+
+/// What a layer costs when its weights and what it reads are rounded, and nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SensitivityEntry {
+    /// The node.
+    pub node: String,
+    /// By codes of the weights: `‖ŷ − y‖ / ‖y‖` of the network's outputs.
+    pub moved: Vec<(String, f64)>,
 }
 
 /// A node that multiplies: before and after.

@@ -17,6 +17,8 @@ pub struct QuantizeSpec {
     /// Codes of values: `uint8`, which x86 multiplies signed weights by, or `int8`.
     #[serde(with = "levels")]
     pub values: Levels,
+    /// Whether values get the grid of their own range in every run, for which no samples are needed, instead of one for all.
+    pub dynamic: bool,
     /// How ranges of values are chosen.
     pub ranges: Calibrator,
     /// How many samples the network is run on, at most.
@@ -31,6 +33,10 @@ pub struct QuantizeSpec {
     /// instead of 4, float instead of 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<f64>,
+    /// How many points of accuracy may be lost, of 100, on labelled samples and on held-out ones: as few layers as that needs are
+    /// more precise, 8 bits instead of 4, float instead of 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_drop: Option<f64>,
     /// Nodes that stay in float: names, or `re:` and a regular expression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<Pattern>,
@@ -41,12 +47,14 @@ impl Default for QuantizeSpec {
         QuantizeSpec {
             weights: Levels::I8,
             values: Levels::U8,
+            dynamic: false,
             ranges: Calibrator::default(),
             samples: 256,
             equalize: false,
             correct: true,
             round: Rounding::default(),
             budget: None,
+            max_drop: None,
             keep: Vec::new(),
         }
     }
@@ -59,8 +67,12 @@ pub enum Rounding {
     /// Each to the nearest code.
     #[default]
     Nearest,
-    /// All of an output channel together, for the least error of what the layer makes.
-    Learned,
+    /// All of an output channel together, with its scale, for the least error of what the layer makes: error feedback, then
+    /// coordinate descent on codes.
+    #[serde(alias = "learned")]
+    Descent,
+    /// Up or down by gradient descent on the same error (AdaRound, Nagel et al. 2020).
+    Adaround,
 }
 
 /// How the range of a value is chosen from what was seen of it.
@@ -136,14 +148,19 @@ impl<'de> Deserialize<'de> for Calibrator {
     }
 }
 
+/// The name of a type of codes.
+pub fn levels_name(levels: Levels) -> &'static str {
+    levels::ALL.iter().find(|(_, l)| *l == levels).map_or("int8", |(name, _)| name)
+}
+
 /// Codes by the names of their types.
 mod levels {
     use super::*;
 
-    const ALL: [(&str, Levels); 3] = [("int4", Levels::I4), ("int8", Levels::I8), ("uint8", Levels::U8)];
+    pub const ALL: [(&str, Levels); 3] = [("int4", Levels::I4), ("int8", Levels::I8), ("uint8", Levels::U8)];
 
     pub fn serialize<S: Serializer>(levels: &Levels, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(ALL.iter().find(|(_, l)| l == levels).map_or("int8", |(name, _)| name))
+        s.serialize_str(levels_name(*levels))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Levels, D::Error> {

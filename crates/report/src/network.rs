@@ -1,9 +1,11 @@
-//! What became of a network: counters, outputs, steps, layers, groups, and memory over the run.
+//! What became of a network: counters, outputs, steps, layers, groups, sensitivity, ranges, and memory over the run.
 
-use crate::chart::{self, Bar};
+use crate::chart::{self, Bar, Dot};
 use crate::text;
 use maud::{Markup, html};
-use plan::{Counters, Fusion, GroupEntry, LayerEntry, NetworkEntry, Runs, StepEntry, To};
+use plan::{
+    Accuracy, Counters, Fusion, GroupEntry, LayerEntry, NetworkEntry, RangeEntry, Runs, SensitivityEntry, StepEntry, To,
+};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 140.0;
@@ -56,6 +58,24 @@ fn outputs(network: &NetworkEntry) -> Markup {
             "From the written bytes, on " (difference.samples) " samples of " (difference.on) ". The file computes what the network in memory did, to "
             (text::figure(difference.written)) " of the largest number."
         }
+        @if let Some(accuracy) = &network.accuracy { (right(accuracy)) }
+    }
+}
+
+/// How often it names the right class.
+fn right(accuracy: &Accuracy) -> Markup {
+    let against = accuracy.against.as_ref();
+    let share = |share: &plan::Share| html! { td class="number" { (share) } };
+    html! {
+        table {
+            @if let Some(top1) = &accuracy.top1 { tr { td { "right" } (share(top1)) } }
+            @if let Some(top1) = against.and_then(|a| a.top1.as_ref()) { tr { td { "right before" } (share(top1)) } }
+            @if let Some(against) = against { tr { td { "same class as before" } (share(&against.agreement)) } }
+            @if let Some(lost) = against.and_then(|a| a.lost) {
+                tr { td { "points lost" } td class="number" { (format!("{:.2} ± {:.2}", 100.0 * lost.value, 100.0 * lost.error)) } }
+            }
+        }
+        p class="conditions" { "On " (accuracy.conditions.samples) " samples of " (accuracy.conditions.data) ", held out." }
     }
 }
 
@@ -67,12 +87,15 @@ fn of_step(step: &StepEntry) -> Markup {
             tr { td { "time" } td class="number" { (text::seconds(step.seconds)) } }
         }
         @if !step.groups.is_empty() { (groups(&step.groups)) }
+        @if !step.sensitivity.is_empty() { (sensitivity(&step.sensitivity)) }
+        @if !step.ranges.is_empty() { (ranges(&step.ranges)) }
     }
 }
 
 fn groups(groups: &[GroupEntry]) -> Markup {
     let measured = groups.iter().any(|g| !g.moved.is_empty());
     html! {
+        @if measured { (curves(groups)) }
         details {
             summary { (groups.len()) " groups of channels" }
             table class="tensors" {
@@ -83,6 +106,94 @@ fn groups(groups: &[GroupEntry]) -> Markup {
                         @if measured { td class="number" { (g.moved.iter().map(|m| text::figure(*m)).collect::<Vec<_>>().join(", ")) } }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// How far outputs move when one group alone loses channels.
+fn curves(groups: &[GroupEntry]) -> Markup {
+    let shares = ["¼ of it gone", "½ gone", "¾ gone"];
+    let dots = groups.iter().enumerate().flat_map(|(n, g)| {
+        let dot = move |(series, moved): (usize, &f64)| {
+            let title = format!("{}: {}, {}", g.name, shares.get(series).unwrap_or(&""), text::figure(*moved));
+            Dot { x: n as f64, y: *moved, series, title }
+        };
+        g.moved.iter().enumerate().map(dot)
+    });
+    html! {
+        h4 { "Sensitivity of each group of channels" }
+        (chart::dots(&dots.collect::<Vec<_>>(), &shares.map(String::from), "group, in running order", "‖ŷ − y‖ / ‖y‖"))
+        p class="conditions" { "How far the outputs move on samples when this group alone loses its least important channels." }
+    }
+}
+
+/// How far outputs move when one layer alone is rounded.
+fn sensitivity(layers: &[SensitivityEntry]) -> Markup {
+    let series: Vec<String> =
+        layers.first().map_or(Vec::new(), |l| l.moved.iter().map(|(name, _)| name.clone()).collect());
+    let dots = layers.iter().enumerate().flat_map(|(n, layer)| {
+        let dot = move |(series, (codes, moved)): (usize, &(String, f64))| {
+            let title = format!("{}: {codes}, {}", layer.node, text::figure(*moved));
+            Dot { x: n as f64, y: *moved, series, title }
+        };
+        layer.moved.iter().enumerate().map(dot)
+    });
+    html! {
+        h4 { "Sensitivity of each layer" }
+        (chart::dots(&dots.collect::<Vec<_>>(), &series, "layer, in running order", "‖ŷ − y‖ / ‖y‖"))
+        p class="conditions" {
+            "How far the outputs move on samples when this layer alone is rounded: its weights to these codes, what it reads to its grid."
+        }
+        details {
+            summary { "Layer by layer" }
+            table class="tensors" {
+                tr { th { "node" } @for name in &series { th { (name) } } }
+                @for l in layers {
+                    tr { td { code { (l.node) } } @for (_, moved) in &l.moved { td class="number" { (text::figure(*moved)) } } }
+                }
+            }
+        }
+    }
+}
+
+/// Small multiples of what values were: sizes of the bars are logarithms of counts.
+fn ranges(ranges: &[RangeEntry]) -> Markup {
+    html! {
+        h4 { "Ranges of values" }
+        div class="multiples" { @for r in ranges { (histogram(r)) } }
+        p class="conditions" {
+            "What each value was on the samples; heights are logarithms of counts, zeros are left out. Bars within the grid are dark, what "
+            "it clips is pale; the line is zero."
+        }
+    }
+}
+
+fn histogram(entry: &RangeEntry) -> Markup {
+    const WIDE: f64 = 190.0;
+    const HIGH: f64 = 52.0;
+    let most = entry.counts.iter().max().copied().unwrap_or(0).max(1) as f64;
+    let [low, high] = entry.seen.map(f64::from);
+    let span = (high - low).max(f64::MIN_POSITIVE);
+    let step = WIDE / entry.counts.len().max(1) as f64;
+    let bar = |(n, count): (usize, &u64)| {
+        let height = HIGH * (*count as f64).ln_1p() / most.ln_1p();
+        let middle = low + span * (n as f64 + 0.5) / entry.counts.len() as f64;
+        let inside = f64::from(entry.kept[0]) <= middle && middle <= f64::from(entry.kept[1]);
+        (format!("{:.1}", n as f64 * step), format!("{:.1}", HIGH - height), format!("{height:.1}"), inside)
+    };
+    let zero = -low / span * WIDE;
+    html! {
+        figure {
+            svg viewBox=(format!("0 0 {WIDE} {HIGH}")) role="img" {
+                @for (x, y, height, inside) in entry.counts.iter().enumerate().filter(|(_, n)| **n > 0).map(bar) {
+                    rect x=(x) y=(y) width=(format!("{:.1}", step * 0.9)) height=(height) class=(if inside { "after" } else { "before" }) {}
+                }
+                line x1=(zero) x2=(zero) y1="0" y2=(HIGH) class="zero" {}
+            }
+            figcaption {
+                code { (entry.value) }
+                span { (text::figure(low)) " … " (text::figure(high)) ", kept " (text::figure(entry.kept[0].into())) " … " (text::figure(entry.kept[1].into())) }
             }
         }
     }

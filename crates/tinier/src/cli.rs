@@ -63,6 +63,8 @@ pub enum Command {
     Convert(Convert),
     /// Measure perplexity, accuracy, divergence from another model, or latency
     Eval(Eval),
+    /// Networks: measure which of two steps goes first
+    Order(Order),
     /// Check an artifact: structure always, quality where its source is given
     Verify(Verify),
     /// Generate text
@@ -147,6 +149,12 @@ pub struct Steps {
     /// Networks: put values and weights on grids of 8-bit integers, as onnxruntime's kernels take them; learns from --data
     #[arg(long, conflicts_with = "goal")]
     pub int8: bool,
+    /// With --int8: find the ranges of values in every run, for which no data are needed; for networks of matrix products
+    #[arg(long, requires = "int8")]
+    pub dynamic: bool,
+    /// Keep as few layers in float as it takes to lose no more points of accuracy than this, on --data and on --valid
+    #[arg(long, requires = "int8", value_name = "POINTS")]
+    pub max_drop: Option<f64>,
 }
 
 impl Steps {
@@ -154,7 +162,13 @@ impl Steps {
     pub fn steps(&self) -> Vec<Step> {
         let prune = self.prune.map(|budget| Step::Prune(plan::PruneSpec::to(budget)));
         let recover = self.recover.map(|epochs| Step::Recover(recovery(epochs)));
-        let quantize = self.int8.then(|| Step::Quantize(plan::QuantizeSpec::default()));
+        let quantize = self.int8.then(|| {
+            Step::Quantize(plan::QuantizeSpec {
+                dynamic: self.dynamic,
+                max_drop: self.max_drop,
+                ..plan::QuantizeSpec::default()
+            })
+        });
         prune.into_iter().chain(recover).chain(quantize).collect()
     }
 }
@@ -337,6 +351,23 @@ pub struct Compress {
     /// Where the report goes, .html and .json beside it [default: named after the artifact]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub report: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Order {
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub goal: Goal,
+    #[command(flatten)]
+    pub steps: Steps,
+    #[command(flatten)]
+    pub learn: Learn,
+    #[command(flatten)]
+    pub data: Data,
+    /// Held-out samples that orders are compared on
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Samples")]
+    pub valid: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

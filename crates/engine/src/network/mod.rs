@@ -1,6 +1,8 @@
 //! Networks: an ONNX file in, the steps of a recipe in their order, an ONNX file out, reopened and measured.
 
+mod order;
 mod proof;
+mod prune;
 mod recover;
 mod steps;
 
@@ -17,7 +19,8 @@ use plan::{
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub(crate) use steps::{Context, Done, run};
+pub use order::order;
+pub(crate) use steps::{Context, run};
 
 /// Carries out the steps of a plan. The artifact appears at `out` when it is proven; else nothing does.
 pub(crate) fn compress(
@@ -93,8 +96,7 @@ impl Run<'_> {
             model.check().map_err(unsound("after"))?;
             let (after, seconds) = (Counters::of(&model)?, start.elapsed().as_secs_f64());
             self.stages.push(Stage { name: pass.into(), seconds });
-            let (notes, figures, groups) = (done.notes, done.figures, done.groups);
-            entries.push(StepEntry { name: pass.into(), after, notes, figures, groups, seconds });
+            entries.push(done.entry(pass, after, seconds));
         }
         Ok((model, entries))
     }

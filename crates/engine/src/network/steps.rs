@@ -1,14 +1,14 @@
 //! The steps of a recipe: each changes a network and says what it did. A new one is a function here and an arm of [`run`].
 
-use super::recover;
+use super::{prune, recover};
 use crate::{EngineError, Options, Progress, Unit};
-use calib::Samples;
+use calib::{InBatches, Samples};
 use exec::Examples;
 use graph::Model;
 use import::Imported;
 use passes::prune::sparse;
 use passes::quantize::network::{self, QuantizeError};
-use plan::{GroupEntry, Note, PruneSpec, QuantizeSpec, SparseSpec, Step};
+use plan::{Counters, GroupEntry, Note, QuantizeSpec, RangeEntry, SensitivityEntry, SparseSpec, Step, StepEntry};
 use std::path::Path;
 
 /// What a step works with beside its network and specification.
@@ -60,29 +60,28 @@ pub(crate) struct Done {
     pub figures: Vec<(String, f64)>,
     /// Prune groups, where it took channels out.
     pub groups: Vec<GroupEntry>,
+    /// Values that it put on grids.
+    pub ranges: Vec<RangeEntry>,
+    /// What layers cost when they alone are rounded.
+    pub sensitivity: Vec<SensitivityEntry>,
+}
+
+impl Done {
+    /// The record of a step.
+    pub fn entry(self, name: &str, after: Counters, seconds: f64) -> StepEntry {
+        let Done { notes, figures, groups, ranges, sensitivity } = self;
+        StepEntry { name: name.into(), after, notes, figures, groups, ranges, sensitivity, seconds }
+    }
 }
 
 /// Does one step.
 pub(crate) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Result<Done, EngineError> {
     match step {
-        Step::Prune(spec) => prune(model, spec, context),
+        Step::Prune(spec) => prune::prune(model, spec, context),
         Step::Sparsify(spec) => sparsify(model, spec, context),
         Step::Quantize(spec) => quantize(model, spec, context),
         Step::Recover(spec) => recover::recover(model, spec, context),
     }
-}
-
-fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
-    let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "prune", source: source.into() };
-    context.progress.begin("prune", 0, Unit::Groups);
-    let advance = |done| context.progress.advance(done);
-    let with = passes::prune::Context { data: context.data, seed: context.seed, advance: &advance };
-    let pruned = passes::prune::prune(model, spec, &with);
-    context.progress.end();
-    let pruned = pruned.map_err(failed)?;
-    let unsound = |source| EngineError::Unsound { pass: "prune", when: "after", source };
-    pruned.patches.into_iter().try_for_each(|patch| model.apply(patch).map_err(unsound))?;
-    Ok(Done { notes: pruned.notes, figures: pruned.figures, groups: pruned.groups })
 }
 
 fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Result<Done, EngineError> {
@@ -104,9 +103,21 @@ fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Resu
 }
 
 fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {
-    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
     let failed = |source: QuantizeError| EngineError::Pass { pass: "quantize", source: source.into() };
-    let made = network::quantize(model, data, spec).map_err(failed)?;
+    if spec.dynamic {
+        let made = network::dynamic(model, spec).map_err(failed)?;
+        *model = made.model;
+        let notes = made.notes.into_iter().map(|what| Note { weight: None, what }).collect();
+        return Ok(Done { notes, ..Done::default() });
+    }
+    let data = context.data.ok_or(EngineError::NoData { step: "quantize" })?;
+    let graph = model.graph().filter(|_| spec.max_drop.is_some());
+    let held_out = match (context.valid, graph) {
+        (Some(valid), Some(graph)) => Some(InBatches::new(valid, graph)?),
+        _ => None,
+    };
+    let held_out = held_out.as_ref().map(|h| h as &dyn Samples);
+    let made = network::verified(model, data, held_out, spec).map_err(failed)?;
     *model = made.model;
     let fusion = network::fusion(model);
     let slow = fusion.between_codes().map(|(node, why, fix)| format!("`{}` stays in float: {why} ({fix})", node.node));
@@ -115,5 +126,6 @@ fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Re
         ("nodes on codes".into(), fusion.nodes.len() as f64 - fusion.in_float().count() as f64),
         ("in float between them".into(), fusion.between_codes().count() as f64),
     ];
-    Ok(Done { notes: made.notes.into_iter().chain(slow).map(note).collect(), figures, ..Done::default() })
+    let notes = made.notes.into_iter().chain(slow).map(note).collect();
+    Ok(Done { notes, figures, ranges: made.ranges, sensitivity: made.sensitivity, ..Done::default() })
 }

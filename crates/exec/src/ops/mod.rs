@@ -9,6 +9,7 @@ mod concat;
 mod constant;
 mod conv;
 mod conv_transpose;
+mod dynamic_quant;
 mod embedding;
 mod expand;
 mod fake_quant;
@@ -80,6 +81,7 @@ pub(crate) fn rule<'a, R: Scalar>(op: &'a Op, step: &'a Step) -> &'a dyn Rule<R>
         Op::Constant(op) => op,
         Op::Conv(op) => op,
         Op::ConvTranspose(op) => op,
+        Op::DynamicQuant(op) => op,
         Op::Embedding(op) => op,
         Op::Expand(op) => op,
         Op::FakeQuant(op) => op,

@@ -23,6 +23,9 @@ pub(super) struct Emit<'a> {
     /// Axes of its first input.
     pub rank: usize,
     pub opset: i64,
+    /// The value whose codes it reads, where its product is one of integers: then its weights are codes, their scales and, where
+    /// there is one, the bias, both as they are spread over the output.
+    pub integers: Option<String>,
     /// Constants that its nodes need, under names made of its own.
     pub constants: Vec<TensorProto>,
 }
@@ -55,6 +58,9 @@ impl Emit<'_> {
     /// The nodes, one behind the other.
     pub fn nodes(&mut self) -> Result<Vec<NodeProto>, ExportError> {
         let weights = self.weights.clone();
+        if let Some(value) = self.integers.clone() {
+            return self.integer_product(&value);
+        }
         Ok(match self.op {
             Op::Activation(op) => return self.activation(*op),
             Op::Add(_) => self.one("Add", &[], vec![]),
@@ -139,6 +145,7 @@ impl Emit<'_> {
             Op::Pad(op) => self.pad(op),
             Op::Resize(op) => return self.resize(op),
             Op::FakeQuant(op) => return self.fake_quant(op),
+            Op::DynamicQuant(_) => self.dynamic_quant(),
             Op::Constant(_) => self.identity(&weights),
             Op::Attention(_) | Op::MoeExperts(_) | Op::MoeRoute(_) | Op::Rope(_) | Op::Scale(_) | Op::Opaque(_) => {
                 return Err(self.refuse("ONNX has no such operator"));
@@ -317,21 +324,56 @@ impl Emit<'_> {
         Ok(self.one("Resize", &[String::new(), scales], attributes))
     }
 
+    /// Codes, scale and zero point; products read these, never the rounded value itself.
+    fn dynamic_quant(&self) -> Vec<NodeProto> {
+        let made = self.outputs.first().map_or([const { String::new() }; 3], |value| dynamic_names(value));
+        vec![node("DynamicQuantizeLinear", self.name, &self.inputs, &made, vec![])]
+    }
+
+    /// `(Σ (q_x − z_x) · q_w) · s_x · s_w + b`, as onnxruntime's dynamic quantizer writes it.
+    fn integer_product(&mut self, value: &str) -> Result<Vec<NodeProto>, ExportError> {
+        let ([codes, scales, bias @ ..], [output, ..]) = (&self.weights[..], &self.outputs[..]) else {
+            return Err(self.refuse("it has no codes"));
+        };
+        let (product, attributes) = match self.op {
+            Op::Conv(op) => ("ConvInteger", [window(&op.window), vec![int("group", op.groups as i64)]].concat()),
+            Op::Linear(_) => ("MatMulInteger", vec![]),
+            _ => return Err(self.refuse("ONNX has no such product of integers")),
+        };
+        let named = |what: &str| format!("{}_{what}", self.name);
+        let [x, x_scale, x_zero] = dynamic_names(value);
+        let (sum, number, scale) = (named("sum"), named("number"), named("scale"));
+        let last = if bias.is_empty() { output.clone() } else { named("scaled") };
+        let mut nodes = vec![
+            node(product, &sum, &[x, codes.clone(), x_zero], std::slice::from_ref(&sum), attributes),
+            node("Cast", &number, std::slice::from_ref(&sum), std::slice::from_ref(&number), vec![int("to", 1)]),
+            node("Mul", &scale, &[x_scale, scales.clone()], std::slice::from_ref(&scale), vec![]),
+            node("Mul", &last, &[number, scale], std::slice::from_ref(&last), vec![]),
+        ];
+        if let [bias, ..] = bias {
+            nodes.push(node("Add", self.name, &[last, bias.clone()], std::slice::from_ref(output), vec![]));
+        }
+        Ok(nodes)
+    }
+
     fn fake_quant(&mut self, op: &FakeQuant) -> Result<Vec<NodeProto>, ExportError> {
         let scale = self.weights.first().cloned().ok_or_else(|| self.refuse("it has no scale"))?;
         let dims = if op.axis.is_some() { vec![op.zero.len()] } else { vec![] };
-        let name = format!("{}_zero_point", self.name);
-        let zero = zeros(&name, op.levels, &op.zero, &dims).ok_or_else(|| self.refuse("values of 32 bits"))?;
+        let own = format!("{}_zero_point", self.name);
+        let zero = zeros(&own, op.levels, &op.zero, &dims).ok_or_else(|| self.refuse("values of 32 bits"))?;
+        let name = zero.label().to_owned();
         self.constants.push(zero);
         if op.axis.is_some() && self.opset < 13 {
             return Err(self.refuse("scales along an axis need version 13 of the operators"));
         }
         let axis: Vec<_> = op.axis.iter().map(|axis| int("axis", *axis as i64)).collect();
-        let codes = vec![format!("{}_quantized", self.name)];
+        let codes = vec![format!("{}_q", self.name)];
         let quantize = [self.inputs.clone(), vec![scale.clone(), name.clone()]].concat();
-        let first = node("QuantizeLinear", &codes[0], &quantize, &codes, axis.clone());
+        let first = node("QuantizeLinear", "", &quantize, &codes, axis.clone());
         let back = [codes, vec![scale, name]].concat();
-        Ok(vec![first, node("DequantizeLinear", self.name, &back, &self.outputs, axis)])
+        // Without a name of its own a node goes by that of what it makes.
+        let name = if self.outputs.iter().any(|output| output == self.name) { "" } else { self.name };
+        Ok(vec![first, node("DequantizeLinear", name, &back, &self.outputs, axis)])
     }
 }
 
@@ -348,4 +390,9 @@ fn window(spans: &[Span]) -> Vec<AttributeProto> {
         ints("dilations", spans.iter().map(|s| s.dilation)),
         ints("pads", pads),
     ]
+}
+
+/// What a value's codes, scale and zero point are called.
+fn dynamic_names(value: &str) -> [String; 3] {
+    ["codes", "scale", "zero_point"].map(|what| format!("{value}_{what}"))
 }

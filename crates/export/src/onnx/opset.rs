@@ -3,6 +3,7 @@
 //! | what | since |
 //! |---|---|
 //! | one scale for all | 10 |
+//! | DynamicQuantizeLinear | 11 |
 //! | MaxPool of 8-bit codes | 12 |
 //! | scales along an axis | 13 |
 //! | codes of 4 or 16 bits | 21 |
@@ -25,6 +26,7 @@ fn needed(model: &Model) -> i64 {
     let values = nodes.iter().filter_map(|node| match &node.op {
         // Codes of values go through pools, too.
         Op::FakeQuant(op) => Some(of(op.axis, op.levels).max(12)),
+        Op::DynamicQuant(_) => Some(11),
         _ => None,
     });
     let used = nodes.iter().flat_map(|node| node.op.spec().weights());

@@ -1,5 +1,6 @@
 //! The file's graph after passes changed the model.
 
+use super::build::f32s;
 use super::build::{int, node};
 use super::emit::Emit;
 use super::weights::{codes, plain};
@@ -7,7 +8,7 @@ use crate::ExportError;
 use formats::onnx::proto::{DimensionValue, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto};
 use formats::onnx::{captured, order};
 use graph::{Dim, Graph, Kind, Model, Node, Op, ValueId, WeightId};
-use import::onnx::Network;
+use import::onnx::{Home, Network, Stored};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -99,8 +100,11 @@ impl<'a> Rebuild<'a> {
     /// A node word for word, renamed, or anew.
     fn node(&mut self, at: usize, node: &'a Node) -> Result<(), ExportError> {
         self.place = self.origin(node).unwrap_or(self.place);
-        for weight in node.op.spec().weights() {
-            self.weight(weight)?;
+        let integers = self.integers(node);
+        if integers.is_none() {
+            for weight in node.op.spec().weights() {
+                self.weight(weight)?;
+            }
         }
         if let Op::Constant(op) = &node.op
             && self.name_of(op.weight) == self.graph.values()[node.outputs[0].0].name
@@ -110,13 +114,52 @@ impl<'a> Rebuild<'a> {
         match self.origin(node) {
             Some(index) if self.kept.contains(&index) => {}
             Some(index) if self.whole(index) => self.keep(index, self.network.file.graph().node[index].clone()),
-            Some(index) if self.parts.get(&index) == Some(&1) && self.same_op(node) => {
+            Some(index) if integers.is_none() && self.parts.get(&index) == Some(&1) && self.same_op(node) => {
                 let renamed = self.renamed(index, node)?;
                 self.keep(index, renamed);
             }
-            _ => self.emit(at, node)?,
+            _ => self.emit(at, node, integers)?,
         }
         Ok(())
+    }
+
+    /// The value that a product of integers reads rounded to its own range; none where a node is no such product.
+    fn integers(&self, node: &Node) -> Option<String> {
+        let maker = self.graph.maker(*node.inputs.first()?)?;
+        let id = *node.op.spec().factors().first().or(node.op.spec().weights().first())?;
+        let product = matches!(node.op, Op::Conv(_) | Op::Linear(_)) && self.model.weights.grid(id).is_some();
+        let rounded = matches!(self.graph.nodes()[maker].op, Op::DynamicQuant(_));
+        (product && rounded).then(|| self.graph.values()[node.inputs[0].0].name.clone())
+    }
+
+    /// Writes the weights of a product of integers: codes without their scales, scales and bias spread over the output.
+    fn integer_weights(&mut self, node: &Node) -> Result<Vec<String>, ExportError> {
+        let ids = node.op.spec().weights();
+        let [id, bias @ ..] = &ids[..] else { return Ok(Vec::new()) };
+        let (weight, linear) = (self.model.weights.get(*id), matches!(node.op, Op::Linear(_)));
+        let Some(grid) = self.model.weights.grid(*id) else { return Ok(Vec::new()) };
+        let name = format!("{}_integers", self.name_of(*id));
+        let plane = if linear { 0 } else { weight.shape.len().saturating_sub(2) };
+        let spread = |count: usize| [vec![count], vec![1; plane]].concat();
+        if self.written.insert(*id) {
+            let stored = Stored {
+                name: name.clone(),
+                home: Home::Initializer(name.clone()),
+                dims: weight.shape.clone(),
+                transposed: linear,
+            };
+            let made = codes(&name, weight, grid, Some(&stored))?;
+            self.tensor(TensorProto { name: Some(name.clone()), ..made.codes });
+        }
+        let scales = format!("{}_weight_scale", node.name);
+        self.tensor(f32s(&scales, &spread(grid.scale.len()), &grid.scale));
+        let mut names = vec![name, scales];
+        if let [bias, ..] = bias {
+            let (numbers, name) = (self.model.weights.get(*bias).read()?, format!("{}_bias", node.name));
+            self.tensor(f32s(&name, &spread(numbers.len()), &numbers));
+            names.push(name);
+        }
+        Ok(names)
     }
 
     fn keep(&mut self, index: usize, node: NodeProto) {
@@ -181,7 +224,7 @@ impl<'a> Rebuild<'a> {
         node.outputs.first().copied()
     }
 
-    fn emit(&mut self, at: usize, node: &Node) -> Result<(), ExportError> {
+    fn emit(&mut self, at: usize, node: &Node, integers: Option<String>) -> Result<(), ExportError> {
         let weights = node.op.spec().weights();
         let rank = node.inputs.first().map_or(0, |v| self.graph.values()[v.0].shape.len());
         let stored = weights.first().and_then(|w| self.network.stored.get(w));
@@ -190,7 +233,11 @@ impl<'a> Rebuild<'a> {
             op: &node.op,
             inputs: self.names(self.graph, &node.inputs),
             outputs: self.names(self.graph, &node.outputs),
-            weights: weights.iter().map(|w| self.name_of(*w)).collect(),
+            weights: match &integers {
+                Some(_) => self.integer_weights(node)?,
+                None => weights.iter().map(|w| self.name_of(*w)).collect(),
+            },
+            integers,
             transposed: stored.is_some_and(|s| s.transposed),
             rank,
             opset: self.opset,
@@ -240,7 +287,7 @@ impl<'a> Rebuild<'a> {
                 let inputs: Vec<String> =
                     [made.codes.label().to_owned(), made.scale.label().to_owned()].into_iter().chain(zero).collect();
                 let axis = made.axis.iter().map(|axis| int("axis", *axis as i64)).collect();
-                let back = node("DequantizeLinear", &format!("{name}_dequantize"), &inputs, &[name], axis);
+                let back = node("DequantizeLinear", "", &inputs, &[name], axis);
                 self.nodes.push((self.place, back));
                 [Some(made.codes), Some(made.scale), made.zero].into_iter().flatten().for_each(|t| self.tensor(t));
             }

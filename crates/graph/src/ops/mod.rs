@@ -13,6 +13,7 @@ mod concat;
 mod constant;
 mod conv;
 mod conv_transpose;
+mod dynamic_quant;
 mod embedding;
 mod expand;
 mod fake_quant;
@@ -48,6 +49,7 @@ pub use concat::Concat;
 pub use constant::Constant;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
+pub use dynamic_quant::DynamicQuant;
 pub use embedding::Embedding;
 pub use expand::Expand;
 pub use fake_quant::FakeQuant;
@@ -150,6 +152,7 @@ ops!(
     Constant,
     Conv,
     ConvTranspose,
+    DynamicQuant,
     Embedding,
     Expand,
     FakeQuant,

@@ -79,7 +79,7 @@ impl<'a> Choice<'a> {
         let removal = Removal::of(gone.iter().flatten().copied());
         let mut model = self.model.clone();
         model.apply(removal.patch(self.model)?)?;
-        Ok(counted(&Counters::of(&model)?, self.spec.budget.of))
+        Ok(self.spec.budget.of.count(&Counters::of(&model)?))
     }
 
     /// The share of the resource that half of each group's channels takes with it; nothing where no one asks.
@@ -157,15 +157,6 @@ fn rounded(wanted: f64, of: usize, multiple: usize) -> usize {
     }
     let times = (wanted / multiple as f64 - 0.5).ceil().max(1.0);
     (times as usize * multiple).min(of)
-}
-
-fn counted(counters: &Counters, of: Resource) -> u64 {
-    match of {
-        Resource::Macs => counters.total_macs(),
-        Resource::Channels | Resource::Parameters => counters.parameters,
-        Resource::Bytes => counters.bytes,
-        Resource::Peak => counters.memory.planned,
-    }
 }
 
 #[cfg(test)]

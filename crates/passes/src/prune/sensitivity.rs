@@ -8,23 +8,37 @@ use super::taylor::random;
 use super::{Context, PruneError, Removal};
 use exec::{Data, Executor, Options};
 use graph::Model;
+use plan::{Allocation, Counters};
 
 /// Shares of a group's channels at which it is measured.
 pub(super) const AT: [f64; 3] = [0.25, 0.5, 0.75];
-/// Samples that it is measured on.
+/// Samples that it is measured on, at most.
 const SAMPLES: usize = 32;
+/// Multiply–accumulates that may be spent where only the report asks: some seconds.
+const AFFORDABLE: u64 = 20_000_000_000;
 
-/// `‖y − y₀‖ / ‖y₀‖` of all outputs, for each group and each of [`AT`], its least important channels masked.
+/// `‖y − y₀‖ / ‖y₀‖` of all outputs, for each group and each of [`AT`], its least important channels masked. Where the
+/// allocation does not ask, there must be data, and the network must be small; else nothing is measured.
 pub(super) fn measure(
     model: &Model,
     groups: &[Group],
     scores: &[Vec<f64>],
+    across: Allocation,
     context: &Context<'_>,
 ) -> Result<Vec<[f64; 3]>, PruneError> {
     let Some(graph) = model.graph() else { return Ok(Vec::new()) };
+    let runs = (groups.len() * AT.len()) as u64;
+    let count = match across {
+        Allocation::Sensitivity => SAMPLES,
+        _ if context.data.is_none() => return Ok(Vec::new()),
+        _ => (AFFORDABLE / Counters::of(model)?.total_macs().saturating_mul(runs).max(1)).min(SAMPLES as u64) as usize,
+    };
+    if count == 0 {
+        return Ok(Vec::new());
+    }
     let inputs = match context.data {
         Some(data) => {
-            let batch = data.batch(0..SAMPLES.min(data.len()));
+            let batch = data.batch(0..count.min(data.len()));
             batch.map_err(|source| PruneError::Samples { source })?.inputs
         }
         None => random(graph, context.seed)?,

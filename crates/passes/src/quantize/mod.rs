@@ -4,6 +4,7 @@
 //! model's inputs are on calibration text; [`sequential`] feeds them, block by block. [`network`] puts whole networks on
 //! grids of integers, values and all.
 
+mod adaround;
 mod correct;
 pub mod descent;
 pub(crate) mod factor;

@@ -14,6 +14,14 @@ pub(super) fn find(op: &str) -> Option<Translate> {
 }
 
 fn conv(cx: &mut Cx<'_, '_>) -> Done {
+    convolution(cx, bias)
+}
+
+/// A convolution whose bias is found like this.
+pub(super) fn convolution(
+    cx: &mut Cx<'_, '_>,
+    bias: impl Fn(&mut Cx<'_, '_>, usize) -> Result<Option<WeightId>, Refusal>,
+) -> Done {
     let x = cx.value(0)?;
     let (shape, kernel) = (cx.shape(x)?, cx.fixed_shape(1)?);
     let window = windows(cx, &shape, kernel.get(2..))?;

@@ -4,6 +4,7 @@ mod activation;
 mod arithmetic;
 mod concat;
 mod conv;
+mod dynamic;
 mod gemm;
 mod norm;
 mod pad;
@@ -35,6 +36,7 @@ pub(super) fn find(node: &NodeProto) -> Option<Translate> {
         arithmetic::find,
         concat::find,
         conv::find,
+        dynamic::find,
         gemm::find,
         norm::find,
         pad::find,

@@ -1,117 +1,216 @@
 //! # Mixed precision under a budget
 //!
-//! **What it does.** Gives as few layers as possible one step more precision (4-bit weights 8 bits, 8-bit layers float) until
-//! the network's outputs move by no more than a budget, `‖ŷ − y‖ / ‖y‖` on samples.
+//! **What it does.** Gives as few layers as possible more precision (4-bit weights 8 bits, 8-bit layers float) until the network
+//! keeps its bounds: outputs move by no more than `‖ŷ − y‖ / ‖y‖` on samples, or no more than so many points of accuracy are lost
+//! on labelled ones.
 //!
-//! **How.** The sensitivity of a layer is how far the outputs move when its weights alone are rounded. Layers are wanted in
-//! the order of sensitivity for each number saved; how many are taken is found by bisection, each time with the whole network
-//! made and measured.
+//! **How.** Every layer may take steps up. They are taken in the order of what they win in [sensitivity](super::sensitivity) for
+//! each bit that they cost; how many are taken is found by bisection, each time with the whole network made and measured.
+//! A bound on accuracy is first met on the labelled samples that are calibrated on, then verified on held-out ones; where it does
+//! not hold there, more steps are taken until it does, and a note says so.
 //!
-//! **What it needs.** A run for each layer, and a whole quantization for each halving.
-//!
-//! **Papers.** Wu et al.: Integer Quantization for Deep Learning Inference (arXiv 2004.09602), §5.2, for the sensitivity of one
-//! layer at a time; Dong et al.: HAWQ (arXiv 1905.03696) orders by curvature instead.
+//! **What it needs.** A run for each layer and kind of codes, and a whole quantization for each halving; labels for accuracy.
 
-use super::{QuantizeError, Work, finite, grids, kernels, weights};
+use super::sensitivity::{Reference, SAMPLES, sensitivity};
+use super::{QuantizeError, Work, weights};
 use calib::ranges::batches;
 use calib::{First, Samples};
 use exec::{Data, Executor};
-use graph::{Model, Node, Weight, WeightId};
-use std::collections::BTreeSet;
+use graph::{Levels, Model, Node};
+use plan::levels_name;
+use std::collections::BTreeMap;
 
-/// Samples that outputs are compared on.
-const SAMPLES: usize = 64;
+/// Labelled samples that accuracy is measured on while looking for a choice, at most.
+const LABELLED: usize = 512;
 
-/// The outputs of a network on the samples that it is compared on.
-struct Reference {
-    batches: Vec<Vec<Data>>,
-    outputs: Vec<f32>,
+/// What a product computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Precision {
+    Codes(Levels),
+    Float,
 }
 
-/// The network with as few layers made wider as the budget allows; their names.
-pub(super) fn within(work: &Work<'_>, budget: f64) -> Result<(Model, Vec<String>), QuantizeError> {
-    let reference = Reference::of(&work.original, work.samples)?;
-    let made = |wide: &[String]| {
-        let model = work.made(&wide.iter().cloned().collect::<BTreeSet<_>>())?;
-        let error = reference.error(&model)?;
-        Ok::<_, QuantizeError>((model, error))
-    };
-    let (model, error) = made(&[])?;
-    if error <= budget {
-        return Ok((model, Vec::new()));
+impl Precision {
+    fn bits(self) -> usize {
+        match self {
+            Precision::Codes(levels) => levels.bits(),
+            Precision::Float => 32,
+        }
     }
-    let order = order(work, &reference)?;
-    // `most` layers are enough, one less than `least` is not; all but one, so that something is left to quantize.
-    let (mut least, mut most) = (1, order.len().saturating_sub(1));
-    let (mut best, mut reached) = made(&order[..most])?;
-    if reached > budget {
-        return Err(QuantizeError::Budget { budget, reached: reached.min(error) });
+
+    fn name(self) -> &'static str {
+        match self {
+            Precision::Codes(levels) => levels_name(levels),
+            Precision::Float => "float",
+        }
+    }
+}
+
+/// Products that are more precise than the rest.
+pub(super) type Choice = BTreeMap<String, Precision>;
+
+/// A step up for a layer.
+struct Step {
+    node: String,
+    to: Precision,
+}
+
+/// What a mixed network is held to.
+enum Bound<'a> {
+    /// Of the outputs, `‖ŷ − y‖ / ‖y‖`.
+    Moved { reference: Reference, most: f64 },
+    /// Points of accuracy.
+    Lost { samples: &'a dyn Samples, right: usize, most: f64 },
+}
+
+impl<'a> Bound<'a> {
+    /// The accuracy of the network as it was, less so many points.
+    fn lost(original: &Model, samples: &'a dyn Samples, most: f64) -> Result<Bound<'a>, QuantizeError> {
+        let (right, of) = right(original, samples)?;
+        if of == 0 {
+            return Err(QuantizeError::NoLabels { data: samples.name().to_owned() });
+        }
+        Ok(Bound::Lost { samples, right, most })
+    }
+
+    fn measure(&self, model: &Model) -> Result<f64, QuantizeError> {
+        match self {
+            Bound::Moved { reference, .. } => reference.error(model),
+            Bound::Lost { samples, right: before, .. } => {
+                let (now, of) = right(model, *samples)?;
+                Ok(100.0 * (*before as f64 - now as f64) / of.max(1) as f64)
+            }
+        }
+    }
+
+    fn most(&self) -> f64 {
+        match self {
+            Bound::Moved { most, .. } | Bound::Lost { most, .. } => *most,
+        }
+    }
+
+    fn missed(&self, reached: f64) -> QuantizeError {
+        match self {
+            Bound::Moved { most, .. } => QuantizeError::Budget { budget: *most, reached },
+            Bound::Lost { most, samples, .. } => {
+                QuantizeError::Drop { most: *most, reached, data: samples.name().to_owned() }
+            }
+        }
+    }
+}
+
+/// The network with as few layers made wider as its bounds allow, and what was chosen.
+pub(super) fn within(work: &Work<'_>, held_out: Option<&dyn Samples>) -> Result<(Model, Vec<String>), QuantizeError> {
+    let labelled = First { of: work.all, count: LABELLED };
+    let mut bounds = Vec::new();
+    if let Some(most) = work.spec.budget {
+        bounds.push(Bound::Moved { reference: Reference::of(&work.original, work.samples, SAMPLES)?, most });
+    }
+    if let Some(most) = work.spec.max_drop {
+        bounds.push(Bound::lost(&work.original, &labelled, most)?);
+    }
+    let steps = steps(work)?;
+    let (mut taken, mut model) = (0, work.made(&Choice::new())?);
+    for bound in &bounds {
+        (model, taken) = climb(work, &steps, bound, (model, taken))?;
+    }
+    let mut notes = Vec::new();
+    if let (Some(most), Some(samples)) = (work.spec.max_drop, held_out) {
+        let bound = Bound::lost(&work.original, samples, most)?;
+        let before = taken;
+        (model, taken) = climb(work, &steps, &bound, (model, taken))?;
+        if taken > before {
+            notes.push(format!("{} steps more were taken for the held-out samples", taken - before));
+        }
+    }
+    let chosen = choice(&steps[..taken]).into_iter();
+    notes.extend(chosen.map(|(node, to)| format!("`{node}`: {}, wider than the rest, for the budget", to.name())));
+    Ok((model, notes))
+}
+
+/// Takes as few further steps as a bound needs.
+fn climb(
+    work: &Work<'_>,
+    steps: &[Step],
+    bound: &Bound<'_>,
+    (model, taken): (Model, usize),
+) -> Result<(Model, usize), QuantizeError> {
+    let reached = bound.measure(&model)?;
+    if reached <= bound.most() {
+        return Ok((model, taken));
+    }
+    let (mut best, mut least, mut most) = (work.made(&choice(steps))?, taken + 1, steps.len());
+    let all = bound.measure(&best)?;
+    if all > bound.most() || least > most {
+        return Err(bound.missed(all.min(reached)));
     }
     while least < most {
-        let middle = (least + most) / 2;
-        let (model, error) = made(&order[..middle])?;
-        if error <= budget {
-            (best, reached, most) = (model, error, middle);
+        let middle = usize::midpoint(least, most);
+        let model = work.made(&choice(&steps[..middle]))?;
+        if bound.measure(&model)? <= bound.most() {
+            (best, most) = (model, middle);
         } else {
             least = middle + 1;
         }
     }
-    debug_assert!(reached <= budget);
-    Ok((best, order[..most].to_vec()))
+    Ok((best, most))
 }
 
-/// Products, those first that move the outputs most for each number of their weights.
-fn order(work: &Work<'_>, reference: &Reference) -> Result<Vec<String>, QuantizeError> {
-    let graph = work.original.graph().ok_or(QuantizeError::NoNetwork)?;
-    let mut ranked: Vec<(f64, String)> = Vec::new();
-    for node in graph.nodes().iter().filter(|n| kernels::is_product(&n.op) && !work.keeps(n)) {
-        let Some((id, numbers)) = rounded(work, node)? else { continue };
-        let old = work.original.weights.get(id);
-        let new = Weight::from_f32(&old.name, old.place, old.shape.clone(), &numbers)?;
-        let mut model = work.original.clone();
-        model.weights.replace(id, new.encoding, new.shape, new.source);
-        ranked.push((reference.error(&model)? / numbers.len().max(1) as f64, node.name.clone()));
+fn choice(steps: &[Step]) -> Choice {
+    steps.iter().map(|step| (step.node.clone(), step.to)).collect()
+}
+
+/// All steps up but the last one to float, so that something is left to quantize: those first that win most for a bit.
+fn steps(work: &Work<'_>) -> Result<Vec<Step>, QuantizeError> {
+    let reference = Reference::of(&work.original, work.samples, SAMPLES)?;
+    let mut ranked: Vec<(f64, Step)> = Vec::new();
+    for node in work.products() {
+        let numbers = weights::parts(&node.op).map_or(1, |(id, _)| work.original.weights.get(id).elements());
+        let mut last = f64::INFINITY;
+        for (from, to) in ladder(work.spec.weights) {
+            let won = moved(work, &reference, node, from)? - moved(work, &reference, node, to)?;
+            // A layer takes its steps in their order.
+            last = last.min(won / (numbers.max(1) * (to.bits() - from.bits())) as f64);
+            ranked.push((last, Step { node: node.name.clone(), to }));
+        }
     }
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    Ok(ranked.into_iter().map(|(_, name)| name).collect())
-}
-
-/// The weight of a product, rounded by itself.
-fn rounded(work: &Work<'_>, node: &Node) -> Result<Option<(WeightId, Vec<f32>)>, QuantizeError> {
-    let Some((id, _)) = weights::parts(&node.op) else { return Ok(None) };
-    let (shape, mut numbers) = (work.original.weights.get(id).shape.clone(), finite(&work.original, id)?);
-    let grid = weights::nearest(&numbers, shape.first().copied(), work.spec.weights);
-    grids::round(&grid, &shape, &mut numbers);
-    Ok(Some((id, numbers)))
-}
-
-impl Reference {
-    fn of(model: &Model, samples: &dyn Samples) -> Result<Reference, QuantizeError> {
-        let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
-        let samples = First { of: samples, count: SAMPLES };
-        let read = |range| samples.batch(range).map(|batch| batch.inputs).map_err(calib::LaneError::Samples);
-        let batches = batches(graph, &samples)?.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let outputs = run(model, &batches)?;
-        Ok(Reference { batches, outputs })
+    let mut steps: Vec<Step> = ranked.into_iter().map(|(_, step)| step).collect();
+    if let Some(last) = steps.iter().rposition(|step| step.to == Precision::Float) {
+        steps.remove(last);
     }
+    Ok(steps)
+}
 
-    /// `‖ŷ − y‖ / ‖y‖` of a network's outputs.
-    fn error(&self, model: &Model) -> Result<f64, QuantizeError> {
-        let pairs = run(model, &self.batches)?.into_iter().zip(&self.outputs);
-        let square = |x: f32| f64::from(x) * f64::from(x);
-        let (apart, norm) = pairs.fold((0.0, 0.0), |(a, n), (x, y)| (a + square(x - y), n + square(*y)));
-        Ok((apart / f64::max(norm, f64::MIN_POSITIVE)).sqrt())
+/// The steps up from codes.
+fn ladder(from: Levels) -> Vec<(Precision, Precision)> {
+    let all = match from {
+        Levels::I4 => vec![Precision::Codes(Levels::I4), Precision::Codes(Levels::I8), Precision::Float],
+        levels => vec![Precision::Codes(levels), Precision::Float],
+    };
+    all.windows(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+fn moved(work: &Work<'_>, reference: &Reference, node: &Node, at: Precision) -> Result<f64, QuantizeError> {
+    match at {
+        Precision::Codes(levels) => sensitivity(work, reference, node, levels),
+        Precision::Float => Ok(0.0),
     }
 }
 
-/// All outputs of numbers, one behind the other.
-fn run(model: &Model, batches: &[Vec<Data>]) -> Result<Vec<f32>, QuantizeError> {
+/// How many samples a network names as they are labelled, and how many are labelled.
+fn right(model: &Model, samples: &dyn Samples) -> Result<(usize, usize), QuantizeError> {
     let graph = model.graph().ok_or(QuantizeError::NoNetwork)?;
     let mut executor = Executor::new(graph, &model.weights, exec::Options::default()).map_err(calib::LaneError::Run)?;
-    let mut all = Vec::new();
-    for inputs in batches {
-        let outputs = executor.run(inputs.clone()).map_err(calib::LaneError::Run)?;
-        outputs.iter().filter_map(Data::float).for_each(|tensor| all.extend_from_slice(tensor.data()));
+    let (mut hits, mut of) = (0, 0);
+    for range in batches(graph, samples)? {
+        let batch = samples.batch(range).map_err(calib::LaneError::Samples)?;
+        let outputs = executor.run(batch.inputs).map_err(calib::LaneError::Run)?;
+        let Some(scores) = outputs.first().and_then(Data::float) else { return Ok((0, 0)) };
+        let rows = scores.data().chunks(scores.width().max(1)).zip(&batch.labels);
+        let largest = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| at as u32);
+        of += rows.len();
+        hits += rows.filter(|(row, label)| largest(row) == Some(**label)).count();
     }
-    Ok(all)
+    Ok((hits, of))
 }

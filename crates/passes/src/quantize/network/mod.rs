@@ -21,6 +21,7 @@
 //! **Paper.** Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR
 //! 2018 (arXiv 1712.05877); Nagel et al.: A White Paper on Neural Network Quantization (arXiv 2106.08295).
 
+mod dynamic;
 mod equalize;
 mod fusion;
 pub mod grids;
@@ -28,9 +29,12 @@ pub mod kernels;
 mod mixed;
 mod place;
 mod rewrite;
+mod seen;
+mod sensitivity;
 mod walk;
 mod weights;
 
+pub use dynamic::dynamic;
 pub use equalize::equalize;
 pub use fusion::fusion;
 pub use place::{Placement, place};
@@ -42,8 +46,9 @@ use calib::ranges::{self, ObserveError, Seen, observe};
 use calib::{First, LaneError, Samples};
 use graph::ops::FakeQuant;
 use graph::{Graph, GraphError, Grid, Levels, Model, Node, Patch, Role, SourceError, ValueId, Weight, WeightId};
-use plan::{Calibrator, QuantizeSpec};
-use std::collections::{BTreeMap, BTreeSet};
+use mixed::{Choice, Precision};
+use plan::{Calibrator, QuantizeSpec, RangeEntry, SensitivityEntry};
+use std::collections::BTreeMap;
 
 /// A quantized network.
 pub struct Quantized {
@@ -51,6 +56,10 @@ pub struct Quantized {
     pub model: Model,
     /// What was rewritten, and what could not be.
     pub notes: Vec<String>,
+    /// What values were, and what their grids keep.
+    pub ranges: Vec<RangeEntry>,
+    /// What each product costs when it alone is rounded; empty where that would take long.
+    pub sensitivity: Vec<SensitivityEntry>,
 }
 
 /// Why a network could not be quantized.
@@ -67,6 +76,8 @@ pub enum QuantizeError {
     NoNetwork,
     #[error("nothing in the network has an integer kernel: no Conv, Gemm or MatMul that is not kept in float")]
     Nothing,
+    #[error("grids that are found in every run do not go with {what}: that needs samples")]
+    Static { what: &'static str },
     #[error("the network is quantized already: `{node}` rounds to a grid")]
     Already { node: String },
     #[error(transparent)]
@@ -79,6 +90,12 @@ pub enum QuantizeError {
         "the outputs move by {reached:.4} of their norm even with all layers but one wider; {budget} was asked for"
     )]
     Budget { budget: f64, reached: f64 },
+    #[error(
+        "{reached:.2} points of accuracy are lost on {data} even with all layers but one in float; {most} was asked for"
+    )]
+    Drop { most: f64, reached: f64, data: String },
+    #[error("accuracy needs labels, and {data} has none: give labelled samples, or a budget of the outputs")]
+    NoLabels { data: String },
     #[error("node `{node}`: its plane is not known before the network runs; give its inputs fixed sizes")]
     Open { node: String },
     #[error("weight `{weight}` is not finite at index {index}")]
@@ -88,8 +105,22 @@ pub enum QuantizeError {
 /// Quantizes a network by what its values are on samples.
 ///
 /// # Errors
-/// Where samples do not fit the network, something is not finite, or there is nothing to quantize.
+/// Where samples do not fit the network, something is not finite, there is nothing to quantize, or a budget cannot be met.
 pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Result<Quantized, QuantizeError> {
+    verified(model, samples, None, spec)
+}
+
+/// The same; a bound on accuracy also holds on samples that are held out.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn verified(
+    model: &Model,
+    samples: &dyn Samples,
+    held_out: Option<&dyn Samples>,
+    spec: &QuantizeSpec,
+) -> Result<Quantized, QuantizeError> {
+    let all = samples;
     let samples = &First { of: samples, count: spec.samples };
     let (mut original, mut notes) = prepare(model)?;
     if spec.equalize {
@@ -99,16 +130,17 @@ pub fn quantize(model: &Model, samples: &dyn Samples, spec: &QuantizeSpec) -> Re
     }
     let graph = original.graph().ok_or(QuantizeError::NoNetwork)?;
     let seen = observe(graph, &original.weights, samples)?;
-    let work = Work { original, seen, samples, spec };
-    let model = match spec.budget {
-        None => work.made(&BTreeSet::new())?,
-        Some(budget) => {
-            let (model, wide) = mixed::within(&work, budget)?;
-            notes.extend(wide.iter().map(|node| format!("`{node}`: wider than the rest, for the budget")));
+    let work = Work { original, seen, samples, all, spec };
+    let model = match (spec.budget, spec.max_drop) {
+        (None, None) => work.made(&Choice::new())?,
+        _ => {
+            let (model, said) = mixed::within(&work, held_out)?;
+            notes.extend(said);
             model
         }
     };
-    Ok(Quantized { model, notes })
+    let (ranges, sensitivity) = (seen::ranges(&work, &model)?, sensitivity::survey(&work)?);
+    Ok(Quantized { model, notes, ranges, sensitivity })
 }
 
 /// A network that was watched, and what is asked of it.
@@ -116,7 +148,10 @@ struct Work<'a> {
     /// Folded and rewritten, without grids.
     original: Model,
     seen: BTreeMap<ValueId, Seen>,
+    /// What is calibrated on.
     samples: &'a dyn Samples,
+    /// What that is the beginning of.
+    all: &'a dyn Samples,
     spec: &'a QuantizeSpec,
 }
 
@@ -126,11 +161,11 @@ impl Work<'_> {
         self.spec.keep.iter().any(|pattern| pattern.matches_name(&node.name))
     }
 
-    /// The quantized network, these nodes one step more precise than the rest.
-    fn made(&self, wide: &BTreeSet<String>) -> Result<Model, QuantizeError> {
+    /// The quantized network, these nodes more precise than the rest.
+    fn made(&self, wide: &Choice) -> Result<Model, QuantizeError> {
         let mut model = self.original.clone();
         let graph = self.original.graph().ok_or(QuantizeError::NoNetwork)?;
-        let in_float = |node: &Node| self.keeps(node) || (self.spec.weights == Levels::I8 && wide.contains(&node.name));
+        let in_float = |node: &Node| self.keeps(node) || wide.get(&node.name) == Some(&Precision::Float);
         let placement = place(graph, &self.seen, &in_float);
         let on_codes: Vec<&Node> =
             graph.nodes().iter().zip(&placement.on_codes).filter(|(_, on)| **on).map(|(node, _)| node).collect();
@@ -139,7 +174,10 @@ impl Work<'_> {
         }
         let patch = values(&self.original, graph, &placement, &self.seen, self.spec)?;
         model.apply(patch)?;
-        let levels = |node: &Node| if wide.contains(&node.name) { Levels::I8 } else { self.spec.weights };
+        let levels = |node: &Node| match wide.get(&node.name) {
+            Some(Precision::Codes(levels)) => *levels,
+            _ => self.spec.weights,
+        };
         let on_codes: Vec<(String, Levels)> = on_codes.into_iter().map(|n| (n.name.clone(), levels(n))).collect();
         weights::settle(&mut model, &self.original, &on_codes, self.samples, self.spec)?;
         Ok(model)
@@ -149,16 +187,23 @@ impl Work<'_> {
 /// Folds and rewrites what stands in the way.
 pub fn prepare(model: &Model) -> Result<(Model, Vec<String>), QuantizeError> {
     let mut model = model.clone();
-    let graph = model.graph().filter(|_| model.decoder().is_none()).ok_or(QuantizeError::NoNetwork)?;
-    if let Some(node) = graph.nodes().iter().find(|n| matches!(n.op, graph::Op::FakeQuant(_))) {
-        return Err(QuantizeError::Already { node: node.name.clone() });
-    }
+    not_yet(&model)?;
     let folded = fold(&model)?;
     model.apply(folded.patch)?;
     let mut notes: Vec<String> =
         folded.into.iter().map(|(norm, layer)| format!("`{norm}`: folded into `{layer}`")).collect();
     notes.extend(rewrite(&mut model)?);
     Ok((model, notes))
+}
+
+/// Refuses what is quantized already, or is no network.
+fn not_yet(model: &Model) -> Result<(), QuantizeError> {
+    let graph = model.graph().filter(|_| model.decoder().is_none()).ok_or(QuantizeError::NoNetwork)?;
+    let rounds = |n: &&Node| matches!(n.op, graph::Op::FakeQuant(_) | graph::Op::DynamicQuant(_));
+    match graph.nodes().iter().find(rounds) {
+        Some(node) => Err(QuantizeError::Already { node: node.name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Takes clamps out and puts values on grids.
@@ -178,7 +223,7 @@ fn values(
         grids.extend(group.iter().map(|value| (*value, scale, grid.clone())));
     }
     for (value, scale, grid) in grids {
-        let node = format!("{}_on_grid", graph.values()[value.0].name);
+        let node = on_grid_name(&graph.values()[value.0].name);
         let Grid { zero, axis, levels, .. } = grid;
         patch = patch.insert(value, &node, FakeQuant { scale, zero, axis, levels }, None);
     }
@@ -186,6 +231,11 @@ fn values(
         patch = patch.bypass(&graph.nodes()[*at].name);
     }
     Ok(patch)
+}
+
+/// The node that rounds a value.
+fn on_grid_name(value: &str) -> String {
+    format!("{value}_dq")
 }
 
 /// How ranges are chosen.
@@ -207,8 +257,7 @@ fn range(
     seen: &BTreeMap<ValueId, Seen>,
     spec: &QuantizeSpec,
 ) -> [f32; 2] {
-    let (first, last) = spec.values.range();
-    let levels = (last - first + 1) as usize;
+    let levels = sensitivity::levels_of(spec.values);
     let of = |value: &ValueId| {
         let range = calibrator(spec).range(seen.get(value)?, levels);
         let clamp = graph.maker(*value).filter(|at| placement.clamps.contains(at));

@@ -58,7 +58,7 @@ impl Walk {
         samples: &dyn Samples,
         spec: &QuantizeSpec,
     ) -> Result<Walk, QuantizeError> {
-        let depth = if spec.round == Rounding::Learned { Depth::Drift } else { Depth::Columns };
+        let depth = if spec.round != Rounding::Nearest { Depth::Drift } else { Depth::Columns };
         let side = |model: &Model| {
             let graph = model.graph().ok_or(QuantizeError::NoNetwork)?.clone();
             let samples = First { of: samples, count: affordable(&graph) };

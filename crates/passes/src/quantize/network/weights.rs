@@ -1,17 +1,18 @@
 //! Weights, biases and constants of the nodes that run on codes, put on their grids, product by product as they run.
 //!
-//! *Nearest* rounds each number by itself. *Learned* gives the matrix to [`crate::quantize::descent`] with what it reads: an error
-//! feedback and a descent on codes and scales under the Hessian of the layer's inputs, for weights that were first
-//! [corrected](crate::quantize::correct) for what earlier layers have damaged. It has AdaRound's aim (Nagel et al. 2020:
-//! the least error of the layer's output) and needs no gradient steps.
+//! *Nearest* rounds each number by itself. *Descent* gives the matrix to [`crate::quantize::descent`] with what it reads: an error
+//! feedback and a coordinate descent on codes and scales under the Hessian of the layer's inputs. *AdaRound* decides up or
+//! down by [gradient descent](crate::quantize::adaround) on the same error. Both round weights that were first
+//! [corrected](crate::quantize::correct) for what earlier layers have damaged.
 //!
 //! Biases make up for what is left of the shift of every channel: `b + W·E[x] − Ŵ·E[x̂]` (Nagel et al. 2019).
 
-use super::walk::{Columns, Evidence, Walk};
+use super::walk::{Evidence, Walk};
 use super::{QuantizeError, finite, grid_of, grids};
+use crate::quantize::adaround::{Layer, adaround};
 use crate::quantize::correct::correct;
 use crate::quantize::solver::{Problem, solver};
-use calib::Samples;
+use calib::{Inputs, Samples};
 use codec::{Encoding, Matrix, Part};
 use graph::ops::{Constant, Conv, Linear};
 use graph::{Grid, Levels, Model, Node, Op, Patch, Place, Role, Weight, WeightId};
@@ -43,7 +44,7 @@ pub(super) fn settle(
     let patch = constants(model, on_codes, spec)?;
     model.apply(patch)?;
     let products = products(model, on_codes)?;
-    let looks = spec.correct || spec.round == Rounding::Learned;
+    let looks = spec.correct || spec.round != Rounding::Nearest;
     let mut walk = looks.then(|| Walk::new(original, model, samples, spec)).transpose()?;
     for product in &products {
         let evidence = walk.as_mut().map(|walk| walk.evidence(&product.node)).transpose()?;
@@ -159,9 +160,9 @@ fn one(
     let grid = match model.weights.grid(product.weight) {
         Some(done) => Grid::clone(done),
         None => {
-            let learned = evidence.filter(|_| spec.round == Rounding::Learned && sharers.len() == 1);
+            let learned = evidence.filter(|_| spec.round != Rounding::Nearest && sharers.len() == 1);
             let mut grid = match learned {
-                Some(evidence) => learn(&product.node, &mut numbers, evidence, product.levels)?,
+                Some(evidence) => learn(product, &mut numbers, evidence, spec.round)?,
                 None => nearest(&numbers, model.weights.get(product.weight).shape.first().copied(), product.levels),
             };
             for (id, input) in sharers.iter().filter_map(|p| Some((p.bias?, p.input))) {
@@ -201,27 +202,61 @@ fn make_up(bias: &mut [f32], original: &[f32], rounded: &[f32], evidence: &Evide
 }
 
 /// Chooses codes and scales of a product's weight by what it reads.
-fn learn(node: &str, numbers: &mut [f32], evidence: &Evidence, levels: Levels) -> Result<Grid, QuantizeError> {
+fn learn(product: &Product, numbers: &mut [f32], evidence: &Evidence, by: Rounding) -> Result<Grid, QuantizeError> {
+    let levels = product.levels;
     let rows = (numbers.len() / evidence.groups.len().max(1)).max(1);
     let mut scale = Vec::new();
     for (part, columns) in numbers.chunks_mut(rows).zip(&evidence.groups) {
-        scale.extend(learn_group(node, part, columns, levels)?);
+        // With fewer rows than this the drift is mostly chance.
+        if columns.inputs.tokens() >= 2 * columns.inputs.width() as u64 {
+            correct(part, &columns.inputs);
+        }
+        scale.extend(match by {
+            Rounding::Adaround => up_or_down(part, &columns.inputs, levels),
+            _ => descend(&product.node, part, &columns.inputs, levels)?,
+        });
     }
     Ok(Grid { zero: vec![0; scale.len()], scale, axis: Some(0), levels })
 }
 
-/// The same for one group of outputs; returns the scale of each.
-fn learn_group(node: &str, numbers: &mut [f32], columns: &Columns, levels: Levels) -> Result<Vec<f32>, QuantizeError> {
-    let width = columns.inputs.width().max(1);
-    let rows = numbers.len() / width;
-    // With fewer rows than this the drift is mostly chance.
-    if columns.inputs.tokens() >= 2 * width as u64 {
-        correct(numbers, &columns.inputs);
+/// AdaRound for one group of outputs; returns the scale of each.
+fn up_or_down(numbers: &mut [f32], inputs: &Inputs, levels: Levels) -> Vec<f32> {
+    let importance = inputs.importance();
+    let scale: Vec<f32> = numbers.chunks(inputs.width().max(1)).map(|row| best(row, &importance, levels)).collect();
+    if let Some(hessian) = inputs.hessian() {
+        let most = grids::most(levels);
+        let made = adaround(&Layer { weight: numbers, scale: &scale, codes: [-most, most], hessian });
+        numbers.copy_from_slice(&made);
     }
+    scale
+}
+
+/// Shares of the largest number that scales are tried at.
+const TRIED: usize = 24;
+
+/// The scale of a row with the least error of nearest rounding, by what its columns matter.
+fn best(row: &[f32], importance: &[f32], levels: Levels) -> f32 {
+    let most = grids::most(levels);
+    let largest = nearest(row, Some(1), levels).scale.first().copied().unwrap_or(1.0);
+    let error = |scale: f32| -> f64 {
+        let one = |(w, i): (&f32, &f32)| {
+            let apart = scale * (w / scale).round_ties_even().clamp(-most, most) - w;
+            f64::from(apart * apart * i)
+        };
+        row.iter().zip(importance).map(one).sum()
+    };
+    let tried = (0..TRIED).map(|n| largest * (1.0 - 0.5 * n as f32 / TRIED as f32)).filter(|s| s.is_normal());
+    tried.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(largest)
+}
+
+/// Descent for one group of outputs; returns the scale of each.
+fn descend(node: &str, numbers: &mut [f32], inputs: &Inputs, levels: Levels) -> Result<Vec<f32>, QuantizeError> {
+    let width = inputs.width().max(1);
+    let rows = numbers.len() / width;
     let name = if levels == Levels::I4 { "int4-channel-f32" } else { "int8-channel-f32" };
     let encoding = plan::encoding(name).map_err(|e| QuantizeError::Encoding(e.to_string()))?;
     let matrix = Matrix { rows, cols: width, data: numbers };
-    let problem = Problem { name: node, matrix, encoding, inputs: Some(&columns.inputs), whole: None };
+    let problem = Problem { name: node, matrix, encoding, inputs: Some(inputs), whole: None };
     let Some(solver) = solver(Method::Descent) else { return Ok(vec![1.0; rows]) };
     let solved = solver.solve(&problem)?.parts;
     let decoded = decode(encoding, rows, width, &solved)?;
