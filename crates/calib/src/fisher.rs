@@ -29,7 +29,8 @@ pub fn fisher(
     windows: &[Vec<u32>],
     seed: u64,
 ) -> Result<BTreeMap<WeightId, f64>, LaneError> {
-    let mut executor = Executor::<f32>::new(graph, weights, Options { residency: Residency::Block, ..Options::default() })?;
+    let mut executor =
+        Executor::<f32>::new(graph, weights, Options { residency: Residency::Block, ..Options::default() })?;
     executor.train_only(of);
     let vocab = executor.vocabulary();
     let (mut grads, mut traces, mut random) = (Grads::default(), BTreeMap::new(), Random::new(seed));

@@ -142,10 +142,9 @@ pub(crate) fn setting<'a>(
         proof_tokens: options.text.map_or(0, |t| t.text.len() / 4).min(limit),
         context: imported.model.decoder().map_or(1, |config| crate::quality::context(&recipe.proof, config)),
         resident: crate::quality::resident(options.max_memory),
-        learning: options.calibration.map(|c| Learning {
-            refines: recipe.calibration.refine,
-            ..c.learning(&imported.model, options)
-        }),
+        learning: options
+            .calibration
+            .map(|c| Learning { refines: recipe.calibration.refine, ..c.learning(&imported.model, options) }),
         costs,
     }
 }

@@ -139,7 +139,8 @@ impl Walk<'_> {
         let (source, model) = (self.walk.target().clone(), self.walk.model().clone());
         let graph = source.graph().ok_or(SequentialError::NoGraph)?;
         progress.begin("refine on divergence", refine::STEPS as u64, Unit::Steps);
-        let refined = refine::refine((&source, &model, graph), self.jobs, windows, &mut || progress.advance(1));
+        let done = &mut || progress.advance(1);
+        let refined = refine::refine((&source, &model, graph), self.jobs, windows, refine::STEPS, done);
         progress.end();
         let Refined { parts, divergence: (before, after) } = refined?;
         let kept = if parts.is_empty() { ": not kept" } else { "" };

@@ -79,7 +79,18 @@ fn a_checkpoint_of_another_run_is_not_taken() {
 fn served(folder: &Path, calibration: &[&str]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tinier"));
     command.current_dir(folder).args(["--quiet", "compress", MODEL, "served", "--preset", "fp8-static"]);
-    command.args(["--kv-cache", "fp8", "--method", "round", "--text", "text.txt", "--context", "64", "--tokens", "128"]);
+    command.args([
+        "--kv-cache",
+        "fp8",
+        "--method",
+        "round",
+        "--text",
+        "text.txt",
+        "--context",
+        "64",
+        "--tokens",
+        "128",
+    ]);
     command.args(calibration).output().expect("the binary runs")
 }
 

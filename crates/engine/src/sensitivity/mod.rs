@@ -17,8 +17,8 @@
 mod bench;
 mod survey;
 
-use crate::{Calibration, EngineError, Options, Progress, Unit as Count};
 use crate::quality::resident;
+use crate::{Calibration, EngineError, Options, Progress, Unit as Count};
 use bench::Bench;
 use graph::{Model, Op, WeightId};
 use plan::{Method, Sensitivity, Unit, Validation};

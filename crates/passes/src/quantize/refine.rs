@@ -24,10 +24,11 @@ use codec::Part;
 use exec::{Executor, Grads, Options, Recompute, Tensor};
 use graph::{Graph, Model};
 
-/// Batches that are learned from.
+/// Batches that are learned from, where there is no reason to take fewer.
 pub const STEPS: usize = 200;
-/// How far the first batch moves a number of mean slope, in steps of which `STEPS` lead from one value to the other.
-const RATE: f32 = 0.25;
+/// Share of the way from one value to the other that the first batch moves a number of mean slope: so little that only
+/// what many batches agree on changes sides.
+const RATE: f32 = 1.25e-3;
 /// Tokens of a batch.
 const BATCH: usize = 1024;
 /// One window in so many is not learned from.
@@ -43,11 +44,12 @@ pub struct Refined {
 }
 
 /// Learns the rounding of all matrices together. `source`: what the weights should be, `model`: what they are.
-/// `done` is called after each batch, [`STEPS`] times.
+/// `done` is called after each of `steps` batches.
 pub fn refine(
     (source, model, graph): (&Model, &Model, &Graph),
     jobs: &[Job],
     windows: &[Vec<u32>],
+    steps: usize,
     done: &mut dyn FnMut(),
 ) -> Result<Refined, SequentialError> {
     let open = |job: &Job| {
@@ -66,7 +68,8 @@ pub fn refine(
     let (learned, held): (Vec<_>, Vec<_>) = windows.iter().enumerate().partition(|(n, _)| n % HELD != HELD - 1);
     let batches = |windows: Vec<(usize, &Vec<u32>)>| -> Result<Vec<Tensor<u32>>, LaneError> {
         let together = (BATCH / windows.first().map_or(1, |(_, w)| w.len()).max(1)).max(1);
-        let join = |some: &[(usize, &Vec<u32>)]| Tensor::ids(some.len(), some.iter().flat_map(|(_, w)| *w).copied().collect());
+        let join =
+            |some: &[(usize, &Vec<u32>)]| Tensor::ids(some.len(), some.iter().flat_map(|(_, w)| *w).copied().collect());
         Ok(windows.chunks(together).map(join).collect::<Result<_, _>>()?)
     };
     let (learned, held) = (batches(learned)?, batches(held)?);
@@ -74,7 +77,7 @@ pub fn refine(
         return Err(LaneError::Empty.into());
     }
     let before = whole.divergence(&held)?;
-    whole.descend(&learned, done)?;
+    whole.descend(&learned, steps, done)?;
     let after = whole.divergence(&held)?;
     let matrices = if after < before { whole.matrices } else { Vec::new() };
     let finish = |matrix: Sides| Ok((matrix.job, matrix.finish(source)?));
@@ -91,13 +94,13 @@ struct Whole {
 
 impl Whole {
     /// Moves every number against its gradient, ever less.
-    fn descend(&mut self, batches: &[Tensor<u32>], done: &mut dyn FnMut()) -> Result<(), LaneError> {
+    fn descend(&mut self, batches: &[Tensor<u32>], steps: usize, done: &mut dyn FnMut()) -> Result<(), LaneError> {
         let mut grads = Grads::default();
-        for step in 0..STEPS {
+        for step in 0..steps {
             grads.zero();
             self.show()?;
             self.backward(&batches[step % batches.len()], &mut grads)?;
-            let rate = RATE * (STEPS - step) as f32 / (STEPS * STEPS) as f32;
+            let rate = RATE * (steps - step) as f32 / steps as f32;
             for matrix in &mut self.matrices {
                 if let Some(grad) = grads.get(matrix.job.weight) {
                     matrix.step(grad, rate);
