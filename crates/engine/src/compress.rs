@@ -157,6 +157,7 @@ impl<'a> Run<'a> {
     ) -> Result<T, EngineError> {
         let start = Instant::now();
         let done = work(self)?;
+        formats::memory::give_back();
         self.stages.push(Stage { name: name.into(), seconds: start.elapsed().as_secs_f64() });
         Ok(done)
     }

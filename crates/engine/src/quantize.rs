@@ -174,6 +174,8 @@ impl Walk<'_> {
             Ok::<Arc<dyn Source>, EngineError>(Arc::new(Buffer::new(&of.name[..], of.rows(), weight.parts)))
         })?;
         self.checkpoint.save(n, &scales, &solved)?;
+        drop(solved);
+        formats::memory::give_back();
         let kept = self.load(n)?.map(|done| done.weights).unwrap_or_default();
         self.install(kept, &jobs)
     }

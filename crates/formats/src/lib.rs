@@ -10,6 +10,7 @@ pub mod gguf;
 pub mod hf;
 pub mod images;
 pub mod imatrix;
+pub mod memory;
 mod mapped;
 pub mod onnx;
 pub mod safetensors;
