@@ -16,7 +16,7 @@ fn shipped() -> PathBuf {
 
 /// A copy of it, changed.
 fn changed(folder: &Path, change: impl FnOnce(&mut ModelProto)) -> PathBuf {
-    let opened = formats::onnx::open(&shipped()).expect("the shipped network");
+    let opened = formats::onnx::Onnx::open(&shipped()).expect("the shipped network");
     let mut model = opened.with_graph(opened.graph().clone()).expect("whole");
     change(&mut model);
     let path = folder.join("net.onnx");
