@@ -93,6 +93,11 @@ pub enum EngineError {
     Unproven { artifact: PathBuf, apart: f64 },
     #[error("the step `{step}` learns from samples; give them with --data, or leave the step out")]
     NoData { step: &'static str },
+    #[error(
+        "orders are compared of two steps, recoveries not counted, on held-out samples; there are {steps} steps and {}",
+        if *valid { "samples" } else { "no samples" }
+    )]
+    Order { steps: usize, valid: bool },
     #[error(transparent)]
     Training(#[from] crate::training::TrainingError),
     #[error("the data cannot be read")]

@@ -44,6 +44,7 @@ pub use convert::{Converted, convert};
 pub use error::EngineError;
 pub use images::{Images, ImagesError, PREPROCESS, preprocess_of};
 pub use importance::{Importance, ImportanceError, gather_imatrix, importance};
+pub use network::order;
 pub use planner::{Planner, plan, revise};
 pub use progress::{Progress, Quiet, Unit};
 pub use quality::Text;

@@ -1,12 +1,14 @@
 //! Promise: a network learns from samples, or from a teacher alone; a run that is killed goes on to the same bytes, at any number of
 //! threads; the file that comes out opens and computes what was measured.
 
-use engine::Images;
 use engine::training::{AnyRecipe, NetworkRecipe, TrainedNetwork, TrainingEvent, train_network};
+use engine::{EngineError, Images};
 use eval::Classifier;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use tempfile::TempDir;
 
 const RECIPE: &str = r#"
@@ -140,66 +142,171 @@ fn a_student_learns_from_its_teacher_alone() {
     assert!(refused(&student).contains("label 2"));
 }
 
-/// Prunes and recovers the network that [`RECIPE`] trains.
-#[test]
-fn recovery_is_a_step_that_resumes_and_leaves_nothing_behind() {
-    let folder = TempDir::new().expect("a folder");
-    let recipe = prepare(folder.path(), RECIPE);
-    let source = folder.path().join("source.onnx");
-    trained(&recipe, folder.path(), &source, 2, None);
-    let steps = "[[step]]\nprune = { macs = 0.5 }\n[[step]]\nrecover = { epochs = 2, batch = 16, rate = 0.05, \
-                 statistics = 4, distill = { share = 0.5 } }\n";
-    let recipe_of = |text: &str| plan::Recipe::parse(text).expect("a sound recipe");
-    let imported = import::open(&source).expect("it opens");
-    let graph = imported.model.graph().expect("a graph");
-    let preprocess = recipe.data.preprocess.clone().expect("given");
-    let open = |name: &str| Images::open(&[folder.path().join(name)], graph, &preprocess).expect("samples");
-    let (learn, valid) = (open("train_x_150x6x6x2_u8.bin"), open("valid_x_60x6x6x2_u8.bin"));
-    let run = |name: &str, progress: &dyn engine::Progress, learn: Option<&Images>| {
-        let options = engine::Options {
-            examples: learn.map(|l| l as &dyn exec::Examples),
-            valid: Some(&valid),
-            threads: Some(2),
-            ..Default::default()
-        };
-        let plan = engine::plan(&imported, &recipe_of(steps), &options).expect("a plan");
-        engine::compress(&imported, &plan, &folder.path().join(name), &options, progress)
-    };
-    let refused = run("none.onnx", &engine::Quiet, None).expect_err("no data").to_string();
-    assert!(refused.contains("recover") && refused.contains("--data"), "{refused}");
-    let made = run("straight.onnx", &engine::Quiet, Some(&learn)).expect("recovers");
-    let network = made.journal.network.expect("a network");
-    let accuracy = network.accuracy.expect("held-out samples");
-    assert!(network.after.total_macs() * 2 <= network.before.total_macs() + 1000, "{:?}", network.after);
-    assert!(accuracy.top1.expect("labels").value() > 0.9, "{accuracy:?}");
-    assert_eq!(network.steps.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["prune", "recover"]);
-
-    let dies = Dies::default();
-    let killed = catch_unwind(AssertUnwindSafe(|| run("resumed.onnx", &dies, Some(&learn)).map(|_| ())));
-    assert!(killed.is_err() && !folder.path().join("resumed.onnx").exists());
-    let beside = |what: &str| {
-        let names = fs::read_dir(folder.path()).expect("a folder").flatten().map(|e| e.file_name());
-        names.filter(|name| name.to_string_lossy().contains(what)).count()
-    };
-    assert_eq!(beside("resumed.onnx.recover-"), 1);
-    run("resumed.onnx", &engine::Quiet, Some(&learn)).expect("goes on");
-    let bytes = |name: &str| fs::read(folder.path().join(name)).expect("a file");
-    assert!(bytes("straight.onnx") == bytes("resumed.onnx"), "other bytes");
-    assert_eq!(beside(".recover-"), 0);
+/// The network that [`RECIPE`] trains, and its samples.
+struct Trained {
+    folder: TempDir,
+    imported: import::Imported,
+    learn: Images,
+    valid: Images,
 }
 
-/// Panics in the second epoch of recovery, as a killed process would stop there.
-#[derive(Default)]
-struct Dies(std::sync::atomic::AtomicUsize);
+impl Trained {
+    fn new() -> Trained {
+        let folder = TempDir::new().expect("a folder");
+        let recipe = prepare(folder.path(), RECIPE);
+        let source = folder.path().join("source.onnx");
+        trained(&recipe, folder.path(), &source, 2, None);
+        let imported = import::open(&source).expect("it opens");
+        let graph = imported.model.graph().expect("a graph");
+        let preprocess = recipe.data.preprocess.clone().expect("given");
+        let open = |name: &str| Images::open(&[folder.path().join(name)], graph, &preprocess).expect("samples");
+        let (learn, valid) = (open("train_x_150x6x6x2_u8.bin"), open("valid_x_60x6x6x2_u8.bin"));
+        Trained { folder, imported, learn, valid }
+    }
+
+    fn options(&self) -> engine::Options<'_> {
+        engine::Options {
+            data: Some(&self.learn),
+            examples: Some(&self.learn),
+            valid: Some(&self.valid),
+            threads: Some(2),
+            ..Default::default()
+        }
+    }
+
+    fn run(&self, name: &str, steps: &str, progress: &dyn engine::Progress) -> Result<plan::NetworkEntry, EngineError> {
+        let recipe = plan::Recipe::parse(steps).expect("a sound recipe");
+        let plan = engine::plan(&self.imported, &recipe, &self.options())?;
+        let out = self.folder.path().join(name);
+        let made = engine::compress(&self.imported, &plan, &out, &self.options(), progress)?;
+        Ok(made.journal.network.expect("a network"))
+    }
+
+    /// Entries of the folder whose name holds this.
+    fn beside(&self, what: &str) -> usize {
+        let names = fs::read_dir(self.folder.path()).expect("a folder").flatten().map(|e| e.file_name());
+        names.filter(|name| name.to_string_lossy().contains(what)).count()
+    }
+
+    /// Runs steps at once, and killed in the second epoch of one of its recoveries and gone on with: to the same bytes, and nothing is
+    /// left behind.
+    fn resumes(&self, steps: &str, killed_in: usize) -> plan::NetworkEntry {
+        let made = self.run("straight.onnx", steps, &engine::Quiet).expect("runs");
+        let dies = Dies::in_recovery(killed_in);
+        let killed = catch_unwind(AssertUnwindSafe(|| self.run("resumed.onnx", steps, &dies).map(|_| ())));
+        assert!(killed.is_err() && self.beside("resumed.onnx") == killed_in, "checkpoints alone");
+        self.run("resumed.onnx", steps, &engine::Quiet).expect("goes on");
+        let bytes = |name: &str| fs::read(self.folder.path().join(name)).expect("a file");
+        assert!(bytes("straight.onnx") == bytes("resumed.onnx"), "other bytes");
+        assert_eq!(self.beside(".recover-"), 0);
+        made
+    }
+}
+
+fn right(network: &plan::NetworkEntry) -> f64 {
+    network.accuracy.as_ref().and_then(|a| a.top1).expect("labels").value()
+}
+
+#[test]
+fn recovery_is_a_step_that_resumes_and_leaves_nothing_behind() {
+    let net = Trained::new();
+    let steps = "[[step]]\nprune = { macs = 0.5 }\n[[step]]\nrecover = { epochs = 2, batch = 16, rate = 0.05, \
+                 statistics = 4, distill = { share = 0.5 } }\n";
+    let plan = engine::plan(&net.imported, &plan::Recipe::parse(steps).expect("sound"), &net.options());
+    let without = engine::Options { examples: None, ..net.options() };
+    let out = net.folder.path().join("none.onnx");
+    let refused = engine::compress(&net.imported, &plan.expect("a plan"), &out, &without, &engine::Quiet);
+    let refused = refused.expect_err("no data").to_string();
+    assert!(refused.contains("recover") && refused.contains("--data"), "{refused}");
+    let made = net.resumes(steps, 1);
+    assert!(made.after.total_macs() * 2 <= made.before.total_macs() + 1000, "{:?}", made.after);
+    assert!(right(&made) > 0.9, "{:?}", made.accuracy);
+    assert_eq!(made.steps.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["prune", "recover"]);
+}
+
+#[test]
+fn channels_go_in_rounds_or_under_a_penalty() {
+    let net = Trained::new();
+    let recover = "recover = { epochs = 2, batch = 16, rate = 0.05, statistics = 4 }";
+    let paces = [format!("gradual = {{ rounds = 2, {recover} }}"), format!("penalty = {{ most = 5.0, {recover} }}")];
+    for (pace, killed_in) in paces.iter().zip([2, 1]) {
+        let made = net.resumes(&format!("[[step]]\nprune = {{ macs = 0.5, {pace} }}\n"), killed_in);
+        assert!(made.after.total_macs() * 2 <= made.before.total_macs(), "{pace}: {:?}", made.after);
+        assert!(right(&made) > 0.9, "{pace}: {:?}", made.accuracy);
+        let of = |side: fn(&plan::GroupEntry) -> usize| made.steps[0].groups.iter().map(side).sum::<usize>();
+        let channels = |counters: &plan::Counters| counters.parameters;
+        assert!(of(|g| g.after) < of(|g| g.before) && channels(&made.after) < channels(&made.before), "{pace}");
+        fs::remove_file(net.folder.path().join("straight.onnx")).expect("a file");
+        fs::remove_file(net.folder.path().join("resumed.onnx")).expect("a file");
+    }
+}
+
+/// The whole chain: the rounded network learns with fixed steps, and with steps of its own.
+#[test]
+fn a_rounded_network_learns_again() {
+    let net = Trained::new();
+    let recover = "epochs = 2, batch = 16, rate = 0.01, distill = { share = 0.5 }";
+    for learn_steps in [false, true] {
+        let steps = format!(
+            "[[step]]\nprune = {{ macs = 0.5 }}\n[[step]]\nrecover = {{ {recover}, statistics = 4 }}\n\
+             [[step]]\nquantize = {{}}\n[[step]]\nrecover = {{ {recover}, learn-steps = {learn_steps} }}\n"
+        );
+        let made = net.resumes(&steps, 2);
+        assert!(right(&made) > 0.9, "{:?}", made.accuracy);
+        let fusion = made.fusion.as_ref().expect("it is rounded");
+        assert_eq!(fusion.in_float().count(), 0, "{fusion:?}");
+        let opened = import::open(&net.folder.path().join("straight.onnx")).expect("opens");
+        let grids = opened.model.weights.iter().filter(|(id, _)| opened.model.weights.grid(*id).is_some());
+        assert!(grids.count() > 4, "weights are codes");
+        fs::remove_file(net.folder.path().join("straight.onnx")).expect("a file");
+        fs::remove_file(net.folder.path().join("resumed.onnx")).expect("a file");
+    }
+}
+
+/// Both orders of pruning and quantization, beside each alone.
+#[test]
+fn orders_are_measured_on_the_same_samples() {
+    let net = Trained::new();
+    let steps = |text: &str| plan::Recipe::parse(text).expect("a sound recipe").steps;
+    let both = steps("[[step]]\nprune = { macs = 0.6 }\n[[step]]\nquantize = {}\n");
+    let found = engine::order(&net.imported, &both, &net.options(), &engine::Quiet).expect("measured");
+    assert_eq!(found.orders[0].steps, "prune-quantize");
+    assert_eq!(found.orders[1].steps, "quantize-prune");
+    assert!(found.alone.iter().all(|alone| alone.accuracy.is_some()), "{found:?}");
+    assert!(found.orders[0].accuracy.is_some(), "{found:?}");
+    let right = found.orders.each_ref().map(|o| o.accuracy.as_ref().and_then(|a| a.top1).expect("both run").value());
+    let advantage = found.advantage.expect("both run").value;
+    assert!((advantage - (right[0] - right[1])).abs() < 1e-9, "{found}");
+    let refused = engine::order(&net.imported, &both[..1], &net.options(), &engine::Quiet);
+    let refused = refused.expect_err("one step").to_string();
+    assert!(refused.contains("two steps"), "{refused}");
+}
+
+/// Panics in the second epoch of a recovery, as a killed process would stop there.
+struct Dies {
+    /// Recoveries until the one in which it does.
+    left: AtomicUsize,
+    /// Steps of it.
+    done: AtomicUsize,
+}
+
+impl Dies {
+    /// The first recovery is 1.
+    fn in_recovery(which: usize) -> Dies {
+        Dies { left: AtomicUsize::new(which), done: AtomicUsize::new(0) }
+    }
+}
 
 impl engine::Progress for Dies {
     fn begin(&self, stage: &str, _total: u64, _unit: engine::Unit) {
-        let done = if stage == "recover" { 0 } else { usize::MAX / 2 };
-        self.0.store(done, std::sync::atomic::Ordering::SeqCst);
+        if stage == "recover" {
+            self.left.fetch_sub(1, SeqCst);
+        }
+        self.done.store(0, SeqCst);
     }
 
     fn advance(&self, _amount: u64) {
-        assert!(self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) != 12, "killed");
+        assert!(self.done.fetch_add(1, SeqCst) != 12 || self.left.load(SeqCst) > 0, "killed");
     }
 
     fn end(&self) {}

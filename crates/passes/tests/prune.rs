@@ -90,7 +90,7 @@ fn context() -> Context<'static> {
 fn pruned(model: &Model, spec: &PruneSpec) -> Result<Model, PruneError> {
     let mut smaller = model.clone();
     let done = prune::prune(model, spec, &context())?;
-    done.patches.into_iter().try_for_each(|patch| smaller.apply(patch))?;
+    done.take_out(&mut smaller)?;
     Ok(smaller)
 }
 
@@ -411,4 +411,31 @@ fn a_budget_of_time_is_measured() {
     assert!(after <= 0.6 * before && of("predicted, ms") > 0.0, "{:?}", made.figures);
     let hopeless = prune::prune(&model, &spec("latency=10ns"), &context());
     assert!(matches!(hopeless, Err(PruneError::Budget { of: plan::Resource::Latency, least: 11.., .. })));
+}
+
+#[test]
+fn masks_are_idempotent_and_name_what_goes() {
+    let model = stages();
+    let chosen = prune::prune(&model, &spec("0.5"), &context()).expect("can be met");
+    let mut masked = model.clone();
+    masked.apply(chosen.removal.mask(&model).expect("plain weights")).expect("fits");
+    let mut again = masked.clone();
+    again.apply(chosen.removal.mask(&masked).expect("plain weights")).expect("fits");
+    let gone: std::collections::HashMap<_, _> = chosen.removal.elements(&model).into_iter().collect();
+    let mut left = 0;
+    for (id, weight) in model.weights.iter() {
+        let numbers = [&model, &masked, &again].map(|m| m.weights.get(id).read().expect("readable"));
+        assert_eq!(numbers[1], numbers[2], "{}", weight.name);
+        let goes = |at: usize| gone.get(&id).is_some_and(|all| all.contains(&at));
+        for (at, x) in numbers[0].iter().enumerate() {
+            assert_eq!(numbers[1][at], if goes(at) { 0.0 } else { *x }, "{} at {at}", weight.name);
+        }
+        left += (0..numbers[0].len()).filter(|at| !goes(*at)).count();
+    }
+    let mut smaller = model.clone();
+    chosen.take_out(&mut smaller).expect("fits");
+    assert_eq!(smaller.parameters(), left, "physically smaller by what the mask holds");
+    let target = plan::Amount::Count(Counters::of(&smaller).expect("readable").total_macs());
+    let same = PruneSpec::to(plan::Budget { of: plan::Resource::Macs, left: target });
+    assert!(matches!(pruned(&smaller, &same), Err(PruneError::Met)), "nothing more goes");
 }

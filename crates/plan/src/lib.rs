@@ -18,6 +18,8 @@ mod method;
 mod mixed;
 mod names;
 mod network;
+mod order;
+mod pace;
 mod pattern;
 mod plan;
 pub mod preset;
@@ -47,6 +49,8 @@ pub use names::{UnknownEncoding, encoding, encoding_name, nearest};
 pub use network::{
     Difference, GroupEntry, LayerEntry, NetworkEntry, OutputDifference, RangeEntry, SensitivityEntry, StepEntry,
 };
+pub use order::{Ordered, Ordering};
+pub use pace::{Curve, Gradual, Pace, Penalty};
 pub use pattern::Pattern;
 pub use plan::{Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};

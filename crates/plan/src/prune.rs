@@ -1,7 +1,7 @@
 //! What pruning is asked for: how much may be left, what counts as important, and who gives.
 
-use crate::Pattern;
 use crate::units::Bytes;
+use crate::{Counters, Gradual, Pace, Pattern, Penalty};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,8 @@ pub struct PruneSpec {
     pub only: Vec<Pattern>,
     /// Whether channels may go that a norm takes statistics over: what is left then changes, and must be trained again.
     pub through_norms: bool,
+    /// When they go.
+    pub pace: Pace,
 }
 
 impl PruneSpec {
@@ -34,6 +36,7 @@ impl PruneSpec {
             multiple: 1,
             only: Vec::new(),
             through_norms: false,
+            pace: Pace::Once,
         }
     }
 }
@@ -81,6 +84,17 @@ impl Resource {
             Resource::Latency => "latency",
         }
     }
+
+    /// How much of it a network has. Channels are counted by group, so not here: parameters stand for them.
+    pub fn count(self, of: &Counters) -> u64 {
+        match self {
+            // Times are measured, not counted; by what takes them.
+            Resource::Macs | Resource::Latency => of.total_macs(),
+            Resource::Channels | Resource::Parameters => of.parameters,
+            Resource::Bytes => of.bytes,
+            Resource::Peak => of.memory.planned,
+        }
+    }
 }
 
 impl fmt::Display for Resource {
@@ -126,6 +140,10 @@ pub enum BudgetError {
     Count(usize),
     #[error("kept channels are a multiple of 1 or more, not 0")]
     Multiple,
+    #[error("channels go in rounds or under a penalty; keep one of `gradual` and `penalty`")]
+    Paces,
+    #[error("{0}")]
+    Pace(String),
 }
 
 impl FromStr for Amount {
@@ -233,6 +251,10 @@ struct Written {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     only: Vec<Pattern>,
     through_norms: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gradual: Option<Gradual>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    penalty: Option<Penalty>,
 }
 
 impl TryFrom<Written> for PruneSpec {
@@ -246,6 +268,18 @@ impl TryFrom<Written> for PruneSpec {
         if w.multiple == Some(0) {
             return Err(BudgetError::Multiple);
         }
+        let pace = match (w.gradual, w.penalty) {
+            (None, None) => Pace::Once,
+            (Some(gradual), None) => Pace::Gradual(gradual),
+            (None, Some(penalty)) => Pace::Penalty(penalty),
+            (Some(_), Some(_)) => return Err(BudgetError::Paces),
+        };
+        if let (Pace::Gradual(_), Amount::Time(_)) = (&pace, budget.left) {
+            return Err(BudgetError::Pace("rounds go towards a share of the latency: write latency = 0.5".into()));
+        }
+        if let Some(why) = pace.problem() {
+            return Err(BudgetError::Pace(why));
+        }
         Ok(PruneSpec {
             budget: budget.check()?,
             by: w.by,
@@ -253,6 +287,7 @@ impl TryFrom<Written> for PruneSpec {
             multiple: w.multiple.unwrap_or(1),
             only: w.only,
             through_norms: w.through_norms,
+            pace,
         })
     }
 }
@@ -260,6 +295,11 @@ impl TryFrom<Written> for PruneSpec {
 impl From<PruneSpec> for Written {
     fn from(spec: PruneSpec) -> Written {
         let of = |resource| (spec.budget.of == resource).then_some(spec.budget.left);
+        let (gradual, penalty) = match spec.pace {
+            Pace::Once => (None, None),
+            Pace::Gradual(gradual) => (Some(gradual), None),
+            Pace::Penalty(penalty) => (None, Some(penalty)),
+        };
         Written {
             channels: of(Resource::Channels),
             macs: of(Resource::Macs),
@@ -272,6 +312,8 @@ impl From<PruneSpec> for Written {
             multiple: (spec.multiple > 1).then_some(spec.multiple),
             only: spec.only,
             through_norms: spec.through_norms,
+            gradual,
+            penalty,
         }
     }
 }

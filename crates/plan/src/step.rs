@@ -5,6 +5,9 @@
 //! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
 //!
 //! [[step]]
+//! prune = { macs = 0.4, gradual = { rounds = 4, recover = { epochs = 1 } } }
+//!
+//! [[step]]
 //! sparsify = { zeros = "2:4", by = "magnitude" }
 //!
 //! [[step]]

@@ -29,6 +29,8 @@ pub struct TrainingSpec {
     pub distill: Option<DistillSpec>,
     /// Batches that the running statistics of batch norms are estimated on, after the last step; 0 keeps what training left.
     pub statistics: usize,
+    /// Whether steps of quantization are learned, too (LSQ); else they stay as they were chosen.
+    pub learn_steps: bool,
     /// Seed of first weights, orders and augmentation.
     pub seed: u64,
 }
@@ -47,6 +49,7 @@ impl Default for TrainingSpec {
             smoothing: 0.0,
             distill: None,
             statistics: 0,
+            learn_steps: false,
             seed: 0,
         }
     }
@@ -62,6 +65,11 @@ impl TrainingSpec {
             ("rate", self.rate.is_finite() && self.rate > 0.0, "must be above 0"),
             ("floor", share(self.floor), "is a share from 0 to 1"),
             ("smoothing", share(self.smoothing), "is a share from 0 to 1"),
+            (
+                "learn-steps",
+                !self.learn_steps || matches!(self.optimizer, OptimizerSpec::Sgd { .. }),
+                "needs gradient descent: its rate would be too fast for AdamW",
+            ),
         ];
         let distill = self.distill.as_ref().map(|d| {
             [

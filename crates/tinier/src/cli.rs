@@ -63,6 +63,8 @@ pub enum Command {
     Convert(Convert),
     /// Measure perplexity, accuracy, divergence from another model, or latency
     Eval(Eval),
+    /// Networks: measure which of two steps goes first
+    Order(Order),
     /// Check an artifact: structure always, quality where its source is given
     Verify(Verify),
     /// Generate text
@@ -342,6 +344,23 @@ pub struct Compress {
     /// Where the report goes, .html and .json beside it [default: named after the artifact]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub report: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Order {
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub goal: Goal,
+    #[command(flatten)]
+    pub steps: Steps,
+    #[command(flatten)]
+    pub learn: Learn,
+    #[command(flatten)]
+    pub data: Data,
+    /// Held-out samples that orders are compared on
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Samples")]
+    pub valid: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Compress(args) => commands::compress::run(*args, &common),
         Command::Imatrix(args) => commands::imatrix::run(args, &common),
         Command::Convert(args) => commands::convert::run(args, &common),
+        Command::Order(args) => commands::order::run(args, &common),
         Command::Eval(args) => commands::eval::run(args, &common),
         Command::Verify(args) => commands::verify::run(args, &common),
         Command::Run(args) => commands::run::run(args, &common),

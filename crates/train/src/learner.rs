@@ -3,7 +3,8 @@
 use crate::optimizer::{Moments, Optimizer, Rule};
 use crate::straight::StraightThrough;
 use exec::{Error, Executor, Grads, Options};
-use graph::{Graph, WeightId, WeightStore};
+use graph::{Graph, Grid, WeightId, WeightStore};
+use std::collections::BTreeMap;
 
 /// A weight and its moments: one line of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +20,7 @@ pub struct State {
 /// A checkpoint that does not fit the model.
 #[derive(Debug, thiserror::Error)]
 #[error("the checkpoint does not fit the model: {0}")]
-pub struct Unfit(String);
+pub struct Unfit(pub(crate) String);
 
 /// See the module.
 pub(crate) struct Learner {
@@ -27,18 +28,20 @@ pub(crate) struct Learner {
     pub grads: Grads,
     /// Steps done.
     pub step: usize,
+    momentum: f64,
     optimizer: Optimizer,
     straight: StraightThrough,
 }
 
 impl Learner {
-    /// Starts from the weights of the store.
-    pub fn new(graph: &Graph, store: &WeightStore, rule: Rule) -> Result<Learner, Error> {
+    /// Starts from the weights of the store; steps of quantization learn where that is asked for.
+    pub fn new(graph: &Graph, store: &WeightStore, rule: Rule, learn_steps: bool) -> Result<Learner, Error> {
         let mut executor = Executor::new(graph, store, Options::default())?;
-        let straight = StraightThrough::of(&mut executor, store)?;
+        let straight = StraightThrough::of(&mut executor, store, learn_steps)?;
         Ok(Learner {
             executor,
             straight,
+            momentum: rule.momentum(),
             optimizer: Optimizer::new(graph, store, rule),
             grads: Grads::default(),
             step: 0,
@@ -48,10 +51,16 @@ impl Learner {
     /// Goes down the gradients, each multiplied by `share` first. Returns their norm before clipping.
     pub fn descend(&mut self, share: f64, rate: f64) -> Result<f64, Error> {
         self.step += 1;
-        self.straight.before(&mut self.executor, &mut self.grads)?;
+        let steps = self.straight.steps(&mut self.executor)?;
+        self.straight.before(&mut self.executor, &mut self.grads, share, [rate, self.momentum])?;
         let norm = self.optimizer.step(self.executor.weights_mut(), &self.grads, share, rate, self.step as u64)?;
-        self.straight.after(&mut self.executor)?;
+        self.straight.after(&mut self.executor, &steps)?;
         Ok(norm)
+    }
+
+    /// The grids that training moved.
+    pub fn grids(&mut self) -> Result<BTreeMap<WeightId, Grid>, Error> {
+        self.straight.grids(&mut self.executor)
     }
 
     /// Everything that [`Learner::restore`] needs, weight by weight.
@@ -64,16 +73,21 @@ impl Learner {
             };
             Ok(State { name, weight, moments: self.optimizer.moments[id.0].clone() })
         };
-        names.into_iter().map(line).collect()
+        let lines: Vec<State> = names.into_iter().map(line).collect::<Result<_, Error>>()?;
+        Ok(lines.into_iter().chain(self.straight.state()).collect())
     }
 
     /// Goes on from a checkpoint taken after `step` steps.
     pub fn restore(&mut self, step: usize, state: Vec<State>) -> Result<(), Unfit> {
         let store = self.executor.weights().store().clone();
-        if state.len() != store.len() {
-            return Err(Unfit(format!("it has {} weights, the model {}", state.len(), store.len())));
+        let lines = store.len() + self.straight.state().count();
+        if state.len() != lines {
+            return Err(Unfit(format!("it has {} weights, the model {lines}", state.len())));
         }
         for line in state {
+            if self.straight.restore(&line)? {
+                continue;
+            }
             let id = store.find(&line.name).ok_or_else(|| Unfit(format!("no weight is called `{}`", line.name)))?;
             let full = self.executor.weights_mut().full_mut(id).map_err(|e| Unfit(e.to_string()))?;
             let moments = &mut self.optimizer.moments[id.0];
@@ -85,6 +99,6 @@ impl Learner {
             *moments = line.moments;
         }
         self.step = step;
-        self.straight.after(&mut self.executor).map_err(|e| Unfit(e.to_string()))
+        self.straight.after(&mut self.executor, &[]).map_err(|e| Unfit(e.to_string()))
     }
 }

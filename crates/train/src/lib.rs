@@ -4,6 +4,7 @@
 
 mod augment;
 mod batches;
+mod fading;
 mod init;
 mod learner;
 mod loss;
@@ -19,6 +20,7 @@ mod trainer;
 
 pub use augment::Augment;
 pub use batches::{Batch, Batches};
+pub use fading::Fading;
 pub use init::initial;
 pub use learner::{State, Unfit};
 pub use loss::Target;

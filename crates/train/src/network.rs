@@ -5,13 +5,14 @@
 //! Forward goes from cut to cut and keeps a tape for each; backward goes the other way and adds what each loss says.
 
 use crate::augment::{Augment, Augmented};
+use crate::fading::Fading;
 use crate::learner::{Learner, State, Unfit};
 use crate::loss::{self, Target};
 use crate::optimizer::Rule;
 use crate::order::Order;
-use crate::{Schedule, StepReport};
+use crate::{Schedule, StepReport, straight};
 use exec::{BatchStatistics, Data, Examples, Executor, Intake, Options, Tape, Tensor, Values};
-use graph::{Graph, Model, Op, Patch, ValueId, Weight, WeightStore};
+use graph::{Graph, Grid, Model, Op, Patch, ValueId, Weight, WeightId, WeightStore};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -32,6 +33,10 @@ pub struct NetworkSettings {
     pub features: Vec<String>,
     /// What the attention loss of each counts.
     pub feature_weight: f64,
+    /// What is to become small.
+    pub fading: Option<Fading>,
+    /// Whether steps of quantization learn, too (LSQ).
+    pub learn_steps: bool,
     /// Seed of orders and of augmentation.
     pub seed: u64,
 }
@@ -154,9 +159,9 @@ impl NetworkTrainer {
         let teacher = teacher.map(|(graph, store)| teach(graph, store, features, cuts.classes)).transpose()?;
         let few = TrainError::Few { samples: samples.len(), batch: settings.batch };
         let order = Order::new(samples.len(), settings.batch, settings.seed).ok_or(few)?;
-        let mut learner = Learner::new(graph, store, settings.rule)?;
+        let mut learner = Learner::new(graph, store, settings.rule, settings.learn_steps)?;
         learner.executor.set_batch_statistics(BatchStatistics::Live { momentum: None });
-        let fixed = constants(graph, store);
+        let fixed = constants(graph, store, settings.learn_steps);
         learner.executor.train_only(|id| !fixed[id.0]);
         Ok(NetworkTrainer { learner, intake, cuts, teacher, order, settings })
     }
@@ -182,6 +187,10 @@ impl NetworkTrainer {
         let theirs = self.teacher.as_mut().map(|t| t.look(input.clone())).transpose()?;
         self.learner.grads.zero();
         let (loss, hits) = self.run(input, &labels, theirs.as_deref())?;
+        if let Some(fading) = &self.settings.fading {
+            let penalty = fading.penalty(self.learner.step, self.settings.schedule.steps);
+            fading.add(penalty, &mut self.learner.executor, &mut self.learner.grads)?;
+        }
         let rate = self.settings.schedule.rate(self.learner.step);
         let grad_norm = self.learner.descend(1.0, rate)?;
         Ok((StepReport { step: self.learner.step, loss, grad_norm, rate }, hits as f64 / labels.len() as f64))
@@ -288,7 +297,8 @@ impl NetworkTrainer {
 
     /// What training changed in a model.
     pub fn patch(&mut self, model: &Model) -> Result<Patch, TrainError> {
-        changes(&mut self.learner.executor, model)
+        let grids = self.learner.grids()?;
+        changes(&mut self.learner.executor, model, grids)
     }
 }
 
@@ -315,26 +325,31 @@ fn check_labels(samples: &dyn Examples, classes: usize, teacher: bool) -> Result
     }
 }
 
-/// Weights that are part of the arithmetic, not learned: operands written into the network, scales of quantization.
-fn constants(graph: &Graph, store: &WeightStore) -> Vec<bool> {
+/// Weights that are part of the arithmetic, not learned: operands written into the network; scales of quantization, unless they are
+/// asked to learn.
+fn constants(graph: &Graph, store: &WeightStore, learn_steps: bool) -> Vec<bool> {
     let mut fixed = vec![false; store.len()];
-    for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Constant(_) | Op::FakeQuant(_))) {
+    let is_fixed = |op: &Op| matches!(op, Op::Constant(_)) || matches!(op, Op::FakeQuant(_)) && !learn_steps;
+    for node in graph.nodes().iter().filter(|n| is_fixed(&n.op)) {
         node.op.spec().weights().into_iter().for_each(|id| fixed[id.0] = true);
     }
     fixed
 }
 
-/// Weights of an executor that differ from a model's, as a change of the model.
-fn changes(executor: &mut Executor, model: &Model) -> Result<Patch, TrainError> {
+/// Weights of an executor that differ from a model's, as a change of the model. `grids`: those that training moved.
+fn changes(executor: &mut Executor, model: &Model, grids: BTreeMap<WeightId, Grid>) -> Result<Patch, TrainError> {
     let mut patch = Patch::default();
     for (id, weight) in model.weights.iter() {
-        let (old, now) = (weight.read()?, executor.weights_mut().full_mut(id)?);
-        if old.iter().map(|x| x.to_bits()).ne(now.iter().map(|x| x.to_bits())) {
-            let made = Weight::from_f32(&weight.name, weight.place, weight.shape.clone(), now)?;
+        let (old, mut now) = (weight.read()?, executor.weights_mut().full_mut(id)?.to_vec());
+        let before = model.weights.grid(id).map(AsRef::as_ref);
+        let grid = grids.get(&id).or(before);
+        if let Some(moved) = grids.get(&id) {
+            straight::round(moved, &weight.shape, &mut now);
+        }
+        if grid != before || old.iter().map(|x| x.to_bits()).ne(now.iter().map(|x| x.to_bits())) {
+            let made = Weight::from_f32(&weight.name, weight.place, weight.shape.clone(), &now)?;
             patch = patch.encode(model, id, made.encoding, made.source);
-            if let Some(grid) = model.weights.grid(id) {
-                patch = patch.grid(id, grid.as_ref().clone());
-            }
+            patch = grid.into_iter().fold(patch, |patch, grid| patch.grid(id, grid.clone()));
         }
     }
     Ok(patch)
@@ -354,14 +369,42 @@ pub fn reestimate(
     let norms = graph.nodes().iter().filter(|n| matches!(n.op, Op::BatchNorm(_))).count();
     let intake = Intake::of(graph)?;
     let mut executor = Executor::new(graph, &model.weights, Options::default())?;
-    let all: Vec<usize> = (0..samples.len()).collect();
-    for (n, part) in all.chunks_exact(batch.clamp(1, samples.len().max(1))).take(batches).enumerate() {
+    for (n, part) in spread(samples.len(), batch, batches).iter().enumerate() {
         executor.set_batch_statistics(BatchStatistics::Live { momentum: Some(n as f64 / (n + 1) as f64) });
         let values: Values = executor.inputs(vec![intake.batch(samples, part)?])?;
         let values = executor.run_range(executor.whole(), values)?;
         executor.recycle(values);
     }
-    let patch = changes(&mut executor, model)?;
+    let patch = changes(&mut executor, model, BTreeMap::new())?;
     model.apply(patch)?;
     Ok(norms)
+}
+
+/// Batches whose samples are spread over the whole set, each over all of it: sets are often sorted by class, or joined from several.
+fn spread(samples: usize, batch: usize, batches: usize) -> Vec<Vec<usize>> {
+    let batch = batch.clamp(1, samples.max(1));
+    let batches = batches.min(samples / batch);
+    let place = |n: usize, at: usize| (at * batches + n) * samples / (batch * batches);
+    (0..batches).map(|n| (0..batch).map(|at| place(n, at)).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn batches_are_spread_over_the_set() {
+        for (samples, batch, batches) in [(100, 10, 3), (100, 10, 50), (7, 10, 2), (0, 4, 2)] {
+            let all = spread(samples, batch, batches);
+            let mut seen = all.concat();
+            let count = seen.len();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), count, "none twice");
+            assert_eq!(count, batch.min(samples) * batches.min(samples / batch.min(samples).max(1)));
+            for part in all {
+                assert!(part[0] < samples.div_ceil(part.len()) && part.iter().all(|at| *at < samples), "{part:?}");
+            }
+        }
+    }
 }

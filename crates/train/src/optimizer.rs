@@ -50,6 +50,14 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Decay of the velocity, or of the first moment.
+    pub(crate) fn momentum(&self) -> f64 {
+        match self {
+            Rule::AdamW(constants) => constants.beta1,
+            Rule::Sgd { momentum, .. } => *momentum,
+        }
+    }
+
     fn clip(&self) -> f64 {
         match self {
             Rule::AdamW(constants) => constants.clip,

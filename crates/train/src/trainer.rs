@@ -43,7 +43,7 @@ pub struct Trainer {
 impl Trainer {
     /// Starts from the weights of the store.
     pub fn new(graph: &Graph, store: &WeightStore, settings: Settings) -> Result<Trainer, Error> {
-        Ok(Trainer { learner: Learner::new(graph, store, Rule::AdamW(settings.constants))?, settings })
+        Ok(Trainer { learner: Learner::new(graph, store, Rule::AdamW(settings.constants), false)?, settings })
     }
 
     /// Steps done.

@@ -1,6 +1,8 @@
 //! Networks: an ONNX file in, the steps of a recipe in their order, an ONNX file out, reopened and measured.
 
+mod order;
 mod proof;
+mod prune;
 mod recover;
 mod steps;
 
@@ -17,6 +19,7 @@ use plan::{
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub use order::order;
 pub(crate) use steps::{Context, run};
 
 /// Carries out the steps of a plan. The artifact appears at `out` when it is proven; else nothing does.

@@ -1,7 +1,7 @@
 //! Recovery: what a step left of a network learns again, from labelled samples and from the network as it was.
 
 use super::steps::{Context, Done};
-use crate::training::{Lesson, TrainingEvent, fit};
+use crate::training::{Lesson, TrainingError, TrainingEvent, fit};
 use crate::{EngineError, Unit};
 use graph::Model;
 use plan::{Note, TrainingSpec};
@@ -13,12 +13,23 @@ const RECORD: &str = ".recover-";
 
 /// Trains a network that steps have changed.
 pub(super) fn recover(model: &mut Model, spec: &TrainingSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    learn(model, spec, context, |lesson| lesson)
+}
+
+/// Trains a network; `change` makes a lesson of its own of recovery's.
+pub(super) fn learn(
+    model: &mut Model,
+    spec: &TrainingSpec,
+    context: &Context<'_>,
+    change: impl FnOnce(Lesson<'_>) -> Lesson<'_>,
+) -> Result<Done, EngineError> {
     let samples = context.examples.ok_or(EngineError::NoData { step: "recover" })?;
     let mut spec = spec.clone();
     spec.seed = spec.seed.wrapping_add(context.seed);
-    let record = record(model, &spec, context.target)?;
-    let lesson =
-        Lesson { spec: &spec, samples, valid: context.valid, teacher: Some(context.original), record: Some(&record) };
+    let (valid, teacher) = (context.valid, Some(context.original));
+    let lesson = change(Lesson { spec: &spec, samples, valid, teacher, fading: None, record: None });
+    let record = record(model, &lesson, context.target)?;
+    let lesson = Lesson { record: Some(&record), ..lesson };
     let (mut first, mut begun) = (None, false);
     let learned = fit(model, &lesson, &mut |event| match event {
         TrainingEvent::Learned { report, right, steps } => {
@@ -43,10 +54,21 @@ pub(super) fn recover(model: &mut Model, spec: &TrainingSpec, context: &Context<
     Ok(Done { notes: vec![Note { weight: None, what }], figures, ..Done::default() })
 }
 
-/// The folder of this recovery's checkpoints: another network or another specification has another.
-fn record(model: &Model, spec: &TrainingSpec, target: &Path) -> Result<PathBuf, EngineError> {
+/// Estimates the statistics of batch norms anew, where a specification asks for that.
+pub(super) fn measure_norms(model: &mut Model, spec: &TrainingSpec, context: &Context<'_>) -> Result<(), EngineError> {
+    if let (Some(samples), true) = (context.examples, spec.statistics > 0) {
+        train::reestimate(model, samples, spec.batch, spec.statistics).map_err(TrainingError::from)?;
+    }
+    Ok(())
+}
+
+/// The folder of this recovery's checkpoints: another network or another lesson has another.
+fn record(model: &Model, lesson: &Lesson<'_>, target: &Path) -> Result<PathBuf, EngineError> {
     let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(spec).unwrap_or_default());
+    hash.update(serde_json::to_vec(lesson.spec).unwrap_or_default());
+    if let Some(fading) = &lesson.fading {
+        hash.update(fading.most.to_le_bytes());
+    }
     for (_, weight) in model.weights.iter() {
         hash.update(weight.name.as_bytes());
         weight.read()?.iter().for_each(|x| hash.update(x.to_le_bytes()));

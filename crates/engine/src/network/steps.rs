@@ -1,6 +1,6 @@
 //! The steps of a recipe: each changes a network and says what it did. A new one is a function here and an arm of [`run`].
 
-use super::recover;
+use super::{prune, recover};
 use crate::{EngineError, Options, Progress, Unit};
 use calib::{InBatches, Samples};
 use exec::Examples;
@@ -8,9 +8,7 @@ use graph::Model;
 use import::Imported;
 use passes::prune::sparse;
 use passes::quantize::network::{self, QuantizeError};
-use plan::{
-    Counters, GroupEntry, Note, PruneSpec, QuantizeSpec, RangeEntry, SensitivityEntry, SparseSpec, Step, StepEntry,
-};
+use plan::{Counters, GroupEntry, Note, QuantizeSpec, RangeEntry, SensitivityEntry, SparseSpec, Step, StepEntry};
 use std::path::Path;
 
 /// What a step works with beside its network and specification.
@@ -79,24 +77,11 @@ impl Done {
 /// Does one step.
 pub(crate) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Result<Done, EngineError> {
     match step {
-        Step::Prune(spec) => prune(model, spec, context),
+        Step::Prune(spec) => prune::prune(model, spec, context),
         Step::Sparsify(spec) => sparsify(model, spec, context),
         Step::Quantize(spec) => quantize(model, spec, context),
         Step::Recover(spec) => recover::recover(model, spec, context),
     }
-}
-
-fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
-    let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "prune", source: source.into() };
-    context.progress.begin("prune", 0, Unit::Groups);
-    let advance = |done| context.progress.advance(done);
-    let with = passes::prune::Context { data: context.data, seed: context.seed, advance: &advance };
-    let pruned = passes::prune::prune(model, spec, &with);
-    context.progress.end();
-    let pruned = pruned.map_err(failed)?;
-    let unsound = |source| EngineError::Unsound { pass: "prune", when: "after", source };
-    pruned.patches.into_iter().try_for_each(|patch| model.apply(patch).map_err(unsound))?;
-    Ok(Done { notes: pruned.notes, figures: pruned.figures, groups: pruned.groups, ..Done::default() })
 }
 
 fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Result<Done, EngineError> {

@@ -6,7 +6,7 @@ use exec::{Examples, Options};
 use graph::Model;
 use plan::{OptimizerSpec, Share, TrainingSpec};
 use std::path::Path;
-use train::{Augment, Constants, NetworkSettings, NetworkTrainer, Rule, Schedule, Target};
+use train::{Augment, Constants, Fading, NetworkSettings, NetworkTrainer, Rule, Schedule, Target};
 
 /// Steps between checkpoints within an epoch.
 const OFTEN: usize = 500;
@@ -21,6 +21,8 @@ pub struct Lesson<'a> {
     pub valid: Option<&'a dyn Examples>,
     /// The network whose answers are learned, too.
     pub teacher: Option<&'a Model>,
+    /// What is to become small.
+    pub fading: Option<Fading>,
     /// The folder of its checkpoints; a run that finds one goes on from there.
     pub record: Option<&'a Path>,
 }
@@ -56,8 +58,8 @@ pub fn fit(
         lesson.teacher.filter(|_| spec.distill.is_some()).map(|t| parts(t).ok_or_else(no_graph)).transpose()?;
     let teacher = teacher.as_ref().map(|(graph, weights)| (graph, weights));
     let steps = spec.epochs * (lesson.samples.len() / spec.batch);
-    let mut trainer = NetworkTrainer::new((&graph, &weights), teacher, lesson.samples, settings(spec, steps))?;
-    resume(&mut trainer, &weights, lesson)?;
+    let mut trainer = NetworkTrainer::new((&graph, &weights), teacher, lesson.samples, settings(lesson, steps))?;
+    resume(&mut trainer, lesson)?;
     let mut learned = Learned { steps, loss: f64::NAN, accuracy: None };
     while trainer.steps_done() < steps {
         let (report, right) = trainer.step(lesson.samples)?;
@@ -84,14 +86,10 @@ pub fn fit(
     Ok(learned)
 }
 
-fn resume(
-    trainer: &mut NetworkTrainer,
-    weights: &graph::WeightStore,
-    lesson: &Lesson<'_>,
-) -> Result<(), TrainingError> {
+fn resume(trainer: &mut NetworkTrainer, lesson: &Lesson<'_>) -> Result<(), TrainingError> {
     let Some(record) = lesson.record else { return Ok(()) };
     std::fs::create_dir_all(record).map_err(|e| TrainingError::io(record, e))?;
-    let names: Vec<_> = weights.iter().map(|(_, w)| w.name.clone()).collect();
+    let names: Vec<_> = trainer.state()?.into_iter().map(|line| line.name).collect();
     if let Some((step, state)) = checkpoint::latest(record, &names)? {
         trainer.restore(step, state)?;
     }
@@ -113,7 +111,8 @@ fn measure(
     Ok(found.top1)
 }
 
-fn settings(spec: &TrainingSpec, steps: usize) -> NetworkSettings {
+fn settings(lesson: &Lesson<'_>, steps: usize) -> NetworkSettings {
+    let spec = lesson.spec;
     let distill = spec.distill.clone();
     let rule = match spec.optimizer {
         OptimizerSpec::Sgd { momentum, nesterov, weight_decay } => {
@@ -135,6 +134,8 @@ fn settings(spec: &TrainingSpec, steps: usize) -> NetworkSettings {
         },
         feature_weight: distill.as_ref().map_or(0.0, |d| d.feature_weight),
         features: distill.map_or(vec![], |d| d.features),
+        fading: lesson.fading.clone(),
+        learn_steps: spec.learn_steps,
         seed: spec.seed,
     }
 }

@@ -119,6 +119,7 @@ pub fn train_network(
         samples: &samples,
         valid: valid.as_ref().map(|v| v as &dyn exec::Examples),
         teacher: teacher.as_ref().map(|t| &t.model),
+        fading: None,
         record: Some(&record),
     };
     let learned = fit(&mut model, &lesson, hear)?;

@@ -13,7 +13,7 @@ pub(super) fn node(
 ) -> NodeProto {
     NodeProto {
         op_type: Some(op.to_owned()),
-        name: Some(name.to_owned()),
+        name: (!name.is_empty()).then(|| name.to_owned()),
         input: inputs.to_vec(),
         output: outputs.to_vec(),
         attribute,

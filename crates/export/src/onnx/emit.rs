@@ -359,18 +359,21 @@ impl Emit<'_> {
     fn fake_quant(&mut self, op: &FakeQuant) -> Result<Vec<NodeProto>, ExportError> {
         let scale = self.weights.first().cloned().ok_or_else(|| self.refuse("it has no scale"))?;
         let dims = if op.axis.is_some() { vec![op.zero.len()] } else { vec![] };
-        let name = format!("{}_zero_point", self.name);
-        let zero = zeros(&name, op.levels, &op.zero, &dims).ok_or_else(|| self.refuse("values of 32 bits"))?;
+        let own = format!("{}_zero_point", self.name);
+        let zero = zeros(&own, op.levels, &op.zero, &dims).ok_or_else(|| self.refuse("values of 32 bits"))?;
+        let name = zero.label().to_owned();
         self.constants.push(zero);
         if op.axis.is_some() && self.opset < 13 {
             return Err(self.refuse("scales along an axis need version 13 of the operators"));
         }
         let axis: Vec<_> = op.axis.iter().map(|axis| int("axis", *axis as i64)).collect();
-        let codes = vec![format!("{}_quantized", self.name)];
+        let codes = vec![format!("{}_q", self.name)];
         let quantize = [self.inputs.clone(), vec![scale.clone(), name.clone()]].concat();
-        let first = node("QuantizeLinear", &codes[0], &quantize, &codes, axis.clone());
+        let first = node("QuantizeLinear", "", &quantize, &codes, axis.clone());
         let back = [codes, vec![scale, name]].concat();
-        Ok(vec![first, node("DequantizeLinear", self.name, &back, &self.outputs, axis)])
+        // Without a name of its own a node goes by that of what it makes.
+        let name = if self.outputs.iter().any(|output| output == self.name) { "" } else { self.name };
+        Ok(vec![first, node("DequantizeLinear", name, &back, &self.outputs, axis)])
     }
 }
 

@@ -287,7 +287,7 @@ impl<'a> Rebuild<'a> {
                 let inputs: Vec<String> =
                     [made.codes.label().to_owned(), made.scale.label().to_owned()].into_iter().chain(zero).collect();
                 let axis = made.axis.iter().map(|axis| int("axis", *axis as i64)).collect();
-                let back = node("DequantizeLinear", &format!("{name}_dequantize"), &inputs, &[name], axis);
+                let back = node("DequantizeLinear", "", &inputs, &[name], axis);
                 self.nodes.push((self.place, back));
                 [Some(made.codes), Some(made.scale), made.zero].into_iter().flatten().for_each(|t| self.tensor(t));
             }

@@ -83,10 +83,19 @@ fn pack(levels: Levels, codes: &[i64]) -> Vec<u8> {
     }
 }
 
-/// Zero points of a grid as a tensor; int32 codes have none.
+/// Zero points of a grid as a tensor; int32 codes have none. Where all are the same the tensor is called after what it holds, so that
+/// it is stored once: in small networks names and constants are a tenth of the file.
 pub(super) fn zeros(name: &str, levels: Levels, zero: &[i32], dims: &[usize]) -> Option<TensorProto> {
     let codes: Vec<i64> = zero.iter().map(|z| i64::from(*z)).collect();
-    (levels != Levels::I32).then(|| tensor(name, code_type(levels), dims, pack(levels, &codes)))
+    let kind = code_type(levels);
+    let name = match zero {
+        [first, rest @ ..] if rest.iter().all(|z| z == first) => {
+            let lengths: String = dims.iter().map(|n| format!("_x{n}")).collect();
+            format!("zero_{kind:?}_{first}{lengths}").to_lowercase()
+        }
+        _ => name.to_owned(),
+    };
+    (levels != Levels::I32).then(|| tensor(&name, kind, dims, pack(levels, &codes)))
 }
 
 /// A weight as codes under names made of its own.
@@ -100,7 +109,7 @@ pub(super) fn codes(name: &str, weight: &Weight, grid: &Grid, stored: Option<&St
     let all: Vec<i64> = numbers.iter().enumerate().map(|(i, x)| grid.code(*x, i / inner.max(1) % count)).collect();
     let shape = if axis.is_some() { vec![count] } else { vec![] };
     Ok(Codes {
-        codes: tensor(&format!("{name}_quantized"), code_type(grid.levels), &dims, pack(grid.levels, &all)),
+        codes: tensor(&format!("{name}_q"), code_type(grid.levels), &dims, pack(grid.levels, &all)),
         scale: f32s(&format!("{name}_scale"), &shape, &grid.scale),
         zero: zeros(&format!("{name}_zero_point"), grid.levels, &grid.zero, &shape),
         axis,

@@ -87,7 +87,7 @@ impl<'a> Choice<'a> {
         if let Some(profile) = &self.profile {
             return Ok(profile.predict(&model));
         }
-        Ok(counted(&Counters::of(&model)?, self.spec.budget.of))
+        Ok(self.spec.budget.of.count(&Counters::of(&model)?))
     }
 
     /// The model without these channels.
@@ -184,16 +184,6 @@ fn rounded(wanted: f64, of: usize, multiple: usize) -> usize {
     }
     let times = (wanted / multiple as f64 - 0.5).ceil().max(1.0);
     (times as usize * multiple).min(of)
-}
-
-fn counted(counters: &Counters, of: Resource) -> u64 {
-    match of {
-        // Times are not counted but measured.
-        Resource::Macs | Resource::Latency => counters.total_macs(),
-        Resource::Channels | Resource::Parameters => counters.parameters,
-        Resource::Bytes => counters.bytes,
-        Resource::Peak => counters.memory.planned,
-    }
 }
 
 #[cfg(test)]

@@ -84,10 +84,12 @@ pub struct Context<'a> {
     pub advance: &'a (dyn Fn(u64) + Sync),
 }
 
-/// What pruning did.
+/// What pruning chose.
 pub struct Pruned {
-    /// What makes the model smaller, one after the other.
-    pub patches: Vec<Patch>,
+    /// What must be done to a model before channels can go, if anything.
+    pub prepare: Option<Patch>,
+    /// What goes then.
+    pub removal: Removal,
     /// What stays, and why.
     pub notes: Vec<Note>,
     /// Every group.
@@ -96,14 +98,19 @@ pub struct Pruned {
     pub figures: Vec<(String, f64)>,
 }
 
-/// Finds the channels that a specification lets go, proves that they can, and takes them out.
-pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Pruned, PruneError> {
-    let (mut own, mut patches) = (model.clone(), Vec::new());
-    if let Some(patch) = untie::untie(model) {
-        own.apply(patch)?;
-        patches.extend(untie::untie(model));
+impl Pruned {
+    /// Takes the channels out of the model that they were chosen in.
+    pub fn take_out(self, model: &mut Model) -> Result<(), PruneError> {
+        self.prepare.map_or(Ok(()), |patch| model.apply(patch))?;
+        Ok(model.apply(self.removal.patch(model)?)?)
     }
-    let model = &own;
+}
+
+/// Finds the channels that a specification lets go, and proves that they can.
+pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Pruned, PruneError> {
+    let mut own = model.clone();
+    untie::untie(model).map_or(Ok(()), |patch| own.apply(patch))?;
+    let (prepare, model) = (untie::untie(model), &own);
     let mut found = groups::find(model, spec.through_norms);
     found.groups.retain(|group| asked(model, group, spec));
     if found.groups.is_empty() {
@@ -149,8 +156,7 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
         [("groups", found.groups.len() as f64), ("channels", all as f64), ("channels taken out", gone as f64)];
     let figures = figures.into_iter().chain([("largest difference of a masked group", worst)]);
     let figures = figures.map(|(name, value)| (name.to_owned(), value)).chain(times.drain(..)).collect();
-    patches.push(removal.patch(model)?);
-    Ok(Pruned { patches, notes, groups, figures })
+    Ok(Pruned { prepare, removal, notes, groups, figures })
 }
 
 /// Rounds in which a budget of time is met.

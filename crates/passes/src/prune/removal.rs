@@ -81,6 +81,25 @@ impl Removal {
         Ok(patch)
     }
 
+    /// The elements of weights that go, by their place in the weight.
+    pub fn elements(&self, model: &Model) -> Vec<(WeightId, Vec<usize>)> {
+        let none = BTreeSet::new();
+        let gone = |(id, weight): (WeightId, &Arc<Weight>)| {
+            let dead = self.of_weight(id, weight, |axis, _| self.gone.get(&axis).unwrap_or(&none))?;
+            let goes = |at: &usize| {
+                let mut rest = *at;
+                let mut indices = weight.shape.iter().zip(&dead).rev().map(|(length, dead)| {
+                    let index = rest % length;
+                    rest /= length;
+                    dead.contains(&index)
+                });
+                indices.any(|dead| dead)
+            };
+            Some((id, (0..weight.elements()).filter(goes).collect()))
+        };
+        model.weights.iter().filter_map(gone).collect()
+    }
+
     /// What a node's axes keep, where they lose any.
     fn kept(&self, model: &Model, node: &Node) -> Option<Kept> {
         let graph = model.graph()?;

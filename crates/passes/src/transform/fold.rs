@@ -147,7 +147,11 @@ fn fold_one(
                 folded.patch = patch.encode(model, id, made.encoding, made.source);
                 Ok(id)
             }
-            None => Ok::<_, SourceError>(folded.patch.add(model, made(&format!("{}.{part}.folded", layer.name))?)),
+            None => {
+                let own = format!("{}.{part}", layer.name);
+                let name = if model.weights.find(&own).is_some() { format!("{own}.folded") } else { own };
+                Ok::<_, SourceError>(folded.patch.add(model, made(&name)?))
+            }
         }
     };
     let weight = put(Some(parts.weight), "weight", weight.shape.clone(), &numbers)?;

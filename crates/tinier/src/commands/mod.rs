@@ -8,6 +8,7 @@ pub mod convert;
 pub mod eval;
 pub mod imatrix;
 pub mod inspect;
+pub mod order;
 pub mod plan;
 pub mod report;
 pub mod run;

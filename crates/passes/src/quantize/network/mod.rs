@@ -237,7 +237,7 @@ fn values(
 
 /// The node that rounds a value.
 fn on_grid_name(value: &str) -> String {
-    format!("{value}_on_grid")
+    format!("{value}_dq")
 }
 
 /// How ranges are chosen.
