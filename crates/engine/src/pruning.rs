@@ -63,6 +63,7 @@ fn run(
             layers: Vec::new(),
             difference: None,
             accuracy: None,
+            energy: None,
             fusion: None,
         }),
     };

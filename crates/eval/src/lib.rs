@@ -4,6 +4,7 @@
 //! ([`plan::Perplexity`], [`plan::Comparison`], [`plan::Latency`]; of networks that name classes, [`plan::Accuracy`]).
 
 mod accuracy;
+mod energy;
 mod error;
 mod latency;
 mod machine;
@@ -14,6 +15,7 @@ mod stats;
 mod windows;
 
 pub use accuracy::{Classifier, accuracy};
+pub use energy::joules;
 pub use error::EvalError;
 pub use latency::latency;
 pub use machine::{machine, peak_memory};

@@ -27,6 +27,7 @@ mod random;
 mod schedule;
 mod served;
 mod tensor;
+mod timing;
 mod train;
 mod weights;
 
@@ -39,5 +40,6 @@ pub use forward::{BatchStatistics, Tap, Tapper};
 pub use generate::{Sampling, generate, sample};
 pub use random::random;
 pub use tensor::{Data, Tensor, Values};
+pub use timing::node_seconds;
 pub use train::{IGNORE, Recompute};
 pub use weights::{Compute, Residency, Scalar, Weights, decoded_bytes};

@@ -214,6 +214,10 @@ fn a_shuffle_is_followed_index_by_index() {
     let shuffled: Vec<&Group> = found.groups.iter().filter(|g| g.name == "a.weight").collect();
     assert_eq!(shuffled.iter().map(|g| g.channels.len()).sum::<usize>(), 6, "both halves of a pair go together");
 
+    // As a choice of indices each goes by itself.
+    let made = prune::prune(&model, &spec("channels=0.5"), &context()).expect("can be met");
+    assert_eq!(made.groups.iter().filter(|g| g.name == "a.weight").map(|g| g.before).sum::<usize>(), 12);
+
     // The same channels with the shuffle taken for element-wise: refused.
     let a = Axis { of: Of::Weight(model.weights.find("a.weight").expect("there")), axis: 0 };
     let wrong = shuffled[0].channels[0].indices.iter().map(|(axis, at)| match *axis == a {
@@ -392,6 +396,21 @@ fn what_cannot_be_is_an_error() {
     let weight = Weight::from_f32("stem.weight", Place::outer(Role::Other), vec![16, 3, 3, 3], &data).expect("f32");
     broken.weights.insert(weight);
     assert!(matches!(pruned(&broken, &spec("0.5")), Err(PruneError::NotFinite { weight }) if weight == "stem.weight"));
+}
+
+#[test]
+fn a_budget_of_time_is_measured() {
+    let (mut net, x) = Net::new();
+    let a = net.conv("a", x, 3, 128, 1);
+    let a = net.relu("a.relu", a);
+    let b = net.conv("b", a, 128, 128, 1);
+    let model = net.finish(b, 128);
+    let made = prune::prune(&model, &spec("latency=0.6"), &context()).expect("can be met");
+    let of = |name: &str| made.figures.iter().find(|(n, _)| n == name).expect("is measured").1;
+    let (before, after) = (of("latency before, ms"), of("latency after, ms"));
+    assert!(after <= 0.6 * before && of("predicted, ms") > 0.0, "{:?}", made.figures);
+    let hopeless = prune::prune(&model, &spec("latency=10ns"), &context());
+    assert!(matches!(hopeless, Err(PruneError::Budget { of: plan::Resource::Latency, least: 11.., .. })));
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod allocate;
 mod arena;
 mod cost;
 mod counters;
+mod energy;
 mod fusion;
 mod journal;
 mod measure;
@@ -36,6 +37,7 @@ pub use accuracy::{Accuracy, Against, SampleConditions, Share};
 pub use arena::Arena;
 pub use cost::{CostModel, Learning, Prediction, Setting, decoded_bytes, waiting_bytes};
 pub use counters::{Counters, macs};
+pub use energy::{Energy, EnergyBy, estimated_energy};
 pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{
     CalibratedOn, Check, ChosenText, FileHash, Fitted, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus,

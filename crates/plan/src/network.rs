@@ -1,6 +1,6 @@
 //! What happened to a network: steps, layers, and how far its outputs moved.
 
-use crate::{Accuracy, Counters, Fusion, Note};
+use crate::{Accuracy, Counters, Energy, Fusion, Note};
 use serde::{Deserialize, Serialize};
 
 /// A network before, between and after the steps of a run.
@@ -19,6 +19,9 @@ pub struct NetworkEntry {
     /// On what was held out, beside the source; `None` where nothing was.
     #[serde(default)]
     pub accuracy: Option<Accuracy>,
+    /// Energy of one sample; `None` where nothing runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
     /// What onnxruntime makes of the artifact; `None` where nothing is rounded to a grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fusion: Option<Fusion>,
@@ -88,7 +91,7 @@ pub struct SensitivityEntry {
 }
 
 /// A node that multiplies: before and after.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerEntry {
     /// The node.
     pub node: String,
@@ -102,6 +105,9 @@ pub struct LayerEntry {
     pub macs_before: u64,
     /// The same in the artifact.
     pub macs_after: u64,
+    /// Seconds of one sample in the source and in the artifact, as this program runs them here; `None` where nothing runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<[f64; 2]>,
 }
 
 /// Outputs of two networks on the same inputs.

@@ -64,12 +64,14 @@ pub enum Resource {
     Bytes,
     /// Bytes of activations that one sample needs at once.
     Peak,
+    /// Time of one sample, measured on this machine.
+    Latency,
 }
 
 impl Resource {
     /// Every one.
-    pub const ALL: [Resource; 5] =
-        [Resource::Channels, Resource::Macs, Resource::Parameters, Resource::Bytes, Resource::Peak];
+    pub const ALL: [Resource; 6] =
+        [Resource::Channels, Resource::Macs, Resource::Parameters, Resource::Bytes, Resource::Peak, Resource::Latency];
 
     /// The name in recipes.
     pub const fn name(self) -> &'static str {
@@ -79,13 +81,15 @@ impl Resource {
             Resource::Parameters => "parameters",
             Resource::Bytes => "bytes",
             Resource::Peak => "peak",
+            Resource::Latency => "latency",
         }
     }
 
     /// How much of it a network has. Channels are counted by group, so not here: parameters stand for them.
     pub fn count(self, of: &Counters) -> u64 {
         match self {
-            Resource::Macs => of.total_macs(),
+            // Times are measured, not counted; by what takes them.
+            Resource::Macs | Resource::Latency => of.total_macs(),
             Resource::Channels | Resource::Parameters => of.parameters,
             Resource::Bytes => of.bytes,
             Resource::Peak => of.memory.planned,
@@ -95,7 +99,7 @@ impl Resource {
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(if *self == Resource::Latency { "nanoseconds" } else { self.name() })
     }
 }
 
@@ -106,6 +110,8 @@ pub enum Amount {
     Share(f64),
     /// So many, or so many bytes.
     Count(u64),
+    /// So many nanoseconds.
+    Time(u64),
 }
 
 impl Amount {
@@ -113,7 +119,7 @@ impl Amount {
     pub fn of(self, before: u64) -> u64 {
         match self {
             Amount::Share(share) => (before as f64 * share) as u64,
-            Amount::Count(count) => count,
+            Amount::Count(count) | Amount::Time(count) => count,
         }
     }
 }
@@ -122,13 +128,15 @@ impl Amount {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum BudgetError {
-    #[error("`{0}` is no amount; write a share such as 0.5, a count, or a size such as 300kB")]
+    #[error("`{0}` is no amount; write a share such as 0.5, a count, a size such as 300kB, or a time such as 2ms")]
     Amount(String),
-    #[error("`{0}` is nothing that pruning counts; write channels, macs, parameters, bytes or peak")]
+    #[error("`{0}` is nothing that pruning counts; write channels, macs, parameters, bytes, peak or latency")]
     Resource(String),
     #[error("channels are counted in shares: write a number between 0 and 1")]
     Channels,
-    #[error("pruning needs one budget; give one of channels, macs, parameters, bytes and peak, not {0}")]
+    #[error("{0} is given in shares or in times, and only it: write latency=0.5, or latency=2ms")]
+    Time(&'static str),
+    #[error("pruning needs one budget; give one of channels, macs, parameters, bytes, peak and latency, not {0}")]
     Count(usize),
     #[error("kept channels are a multiple of 1 or more, not 0")]
     Multiple,
@@ -146,9 +154,17 @@ impl FromStr for Amount {
             Ok(share) if share > 0.0 && share <= 1.0 => Ok(Amount::Share(share)),
             Ok(count) if count > 1.0 && count < 1e18 => Ok(Amount::Count(count as u64)),
             Ok(_) => Err(BudgetError::Amount(text.into())),
+            Err(_) if time(text).is_some() => Ok(Amount::Time(time(text).unwrap_or_default())),
             Err(_) => text.parse::<Bytes>().map(|b| Amount::Count(b.0)).map_err(|_| BudgetError::Amount(text.into())),
         }
     }
+}
+
+/// Nanoseconds of `2ms`, `800us`, `1.5s`.
+fn time(text: &str) -> Option<u64> {
+    let units = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
+    let number = |(unit, size): (&str, f64)| Some(text.trim().strip_suffix(unit)?.trim().parse::<f64>().ok()? * size);
+    units.into_iter().find_map(number).filter(|n| (1.0..1e18).contains(n)).map(|n| n as u64)
 }
 
 /// `0.5` (of the multiply–accumulates), or what is counted before it: `peak=256KiB`.
@@ -170,7 +186,11 @@ impl FromStr for Budget {
 impl Budget {
     fn check(self) -> Result<Budget, BudgetError> {
         match (self.of, self.left) {
-            (Resource::Channels, Amount::Count(_)) => Err(BudgetError::Channels),
+            (Resource::Channels, Amount::Count(_) | Amount::Time(_)) => Err(BudgetError::Channels),
+            (Resource::Latency, Amount::Count(_)) => Err(BudgetError::Time("latency")),
+            (Resource::Macs | Resource::Parameters | Resource::Bytes | Resource::Peak, Amount::Time(_)) => {
+                Err(BudgetError::Time("latency"))
+            }
             _ => Ok(self),
         }
     }
@@ -222,6 +242,8 @@ struct Written {
     bytes: Option<Amount>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak: Option<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<Amount>,
     by: Criterion,
     across: Allocation,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,7 +261,7 @@ impl TryFrom<Written> for PruneSpec {
     type Error = BudgetError;
 
     fn try_from(w: Written) -> Result<PruneSpec, BudgetError> {
-        let amounts = [w.channels, w.macs, w.parameters, w.bytes, w.peak];
+        let amounts = [w.channels, w.macs, w.parameters, w.bytes, w.peak, w.latency];
         let given = Resource::ALL.into_iter().zip(amounts).filter_map(|(of, left)| Some(Budget { of, left: left? }));
         let budgets: Vec<Budget> = given.collect();
         let [budget] = budgets[..] else { return Err(BudgetError::Count(budgets.len())) };
@@ -252,6 +274,9 @@ impl TryFrom<Written> for PruneSpec {
             (None, Some(penalty)) => Pace::Penalty(penalty),
             (Some(_), Some(_)) => return Err(BudgetError::Paces),
         };
+        if let (Pace::Gradual(_), Amount::Time(_)) = (&pace, budget.left) {
+            return Err(BudgetError::Pace("rounds go towards a share of the latency: write latency = 0.5".into()));
+        }
         if let Some(why) = pace.problem() {
             return Err(BudgetError::Pace(why));
         }
@@ -281,6 +306,7 @@ impl From<PruneSpec> for Written {
             parameters: of(Resource::Parameters),
             bytes: of(Resource::Bytes),
             peak: of(Resource::Peak),
+            latency: of(Resource::Latency),
             by: spec.by,
             across: spec.across,
             multiple: (spec.multiple > 1).then_some(spec.multiple),
@@ -297,6 +323,7 @@ impl Serialize for Amount {
         match self {
             Amount::Share(share) => s.serialize_f64(*share),
             Amount::Count(count) => s.serialize_u64(*count),
+            Amount::Time(time) => s.collect_str(&format_args!("{time}ns")),
         }
     }
 }

@@ -40,12 +40,24 @@ fn activations_share_memory() {
 }
 
 #[test]
+fn energy_follows_what_is_computed_and_moved() {
+    let (model, counted) = (model(), Counters::of(&model()).expect("readable"));
+    let products = (16 * 8 + 16 * 64) as f64 * 4.6e-12;
+    let weights = 288.0 * 160e-12;
+    let moved = (16 + 5 * 128 + 256) as f64 * 4.0 * 2.0 * 2.5e-12;
+    assert!((plan::estimated_energy(&model, &counted) / (products + weights + moved) - 1.0).abs() < 1e-9);
+}
+
+#[test]
 fn budgets_are_read_and_written() {
     let budget = |text: &str| text.parse::<Budget>();
     assert_eq!(budget("0.5"), Ok(Budget { of: Resource::Macs, left: Amount::Share(0.5) }));
     assert_eq!(budget("peak=256KiB"), Ok(Budget { of: Resource::Peak, left: Amount::Count(262_144) }));
     assert_eq!(budget("parameters = 3000"), Ok(Budget { of: Resource::Parameters, left: Amount::Count(3000) }));
-    for wrong in ["", "0", "-1", "nan", "speed=2", "channels=100", "macs=fast"] {
+    assert_eq!(budget("latency=2.5ms"), Ok(Budget { of: Resource::Latency, left: Amount::Time(2_500_000) }));
+    let wrong =
+        ["", "0", "-1", "nan", "speed=2", "channels=100", "macs=fast", "macs=2ms", "latency=100", "latency=0ms"];
+    for wrong in wrong {
         assert!(budget(wrong).is_err(), "{wrong}");
     }
     let text = "[[step]]\nprune = { macs = 0.5, by = \"taylor\", across = \"global\", multiple = 8 }\n";
@@ -53,6 +65,8 @@ fn budgets_are_read_and_written() {
     let [Step::Prune(spec)] = &recipe.steps[..] else { panic!("{recipe:?}") };
     assert_eq!((spec.budget.left, spec.multiple), (Amount::Share(0.5), 8));
     assert_eq!(Recipe::parse(&recipe.to_toml()).expect("valid"), recipe);
+    let timed = Recipe::parse("[[step]]\nprune = { latency = \"800us\" }\n").expect("valid");
+    assert_eq!(Recipe::parse(&timed.to_toml()).expect("valid"), timed);
     for wrong in
         ["prune = {}", "prune = { macs = 0.5, bytes = 9 }", "prune = { macs = 0.5, by = \"luck\" }", "prone = {}"]
     {

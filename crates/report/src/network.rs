@@ -4,7 +4,8 @@ use crate::chart::{self, Bar, Dot};
 use crate::text;
 use maud::{Markup, html};
 use plan::{
-    Accuracy, Counters, Fusion, GroupEntry, LayerEntry, NetworkEntry, RangeEntry, Runs, SensitivityEntry, StepEntry, To,
+    Accuracy, Counters, EnergyBy, Fusion, GroupEntry, LayerEntry, NetworkEntry, RangeEntry, Runs, SensitivityEntry,
+    StepEntry, To,
 };
 
 const WIDTH: f64 = 760.0;
@@ -13,7 +14,7 @@ const HEIGHT: f64 = 140.0;
 /// All of it.
 pub fn sections(network: &NetworkEntry) -> Markup {
     html! {
-        section { h2 { "What it costs to run" } (costs(&network.before, &network.after)) }
+        section { h2 { "What it costs to run" } (costs(network)) }
         @if !network.layers.is_empty() { section { h2 { "How far its outputs moved" } (outputs(network)) } }
         section { h2 { "Step by step" } @for step in &network.steps { (of_step(step)) } }
         @if !network.layers.is_empty() { section { h2 { "Every layer" } (layers(&network.layers)) } }
@@ -22,24 +23,44 @@ pub fn sections(network: &NetworkEntry) -> Markup {
     }
 }
 
-fn costs(before: &Counters, after: &Counters) -> Markup {
+fn costs(network: &NetworkEntry) -> Markup {
+    let (before, after) = (&network.before, &network.after);
     let row = |label: &str, b: u64, a: u64, show: fn(f64) -> String| {
         let share = a as f64 / b.max(1) as f64;
         let note = format!("{} → {}, {}", show(b as f64), show(a as f64), text::percent(share));
         Bar { label: label.into(), before: 1.0, after: share, note }
     };
     let millions = |n: f64| format!("{:.2} M", n / 1e6);
-    let rows = [
+    let mut rows = vec![
         row("multiply-adds", before.total_macs(), after.total_macs(), millions),
         row("parameters", before.parameters, after.parameters, millions),
         row("bytes of weights", before.bytes, after.bytes, text::bytes),
         row("activations", before.memory.planned, after.memory.planned, text::bytes),
     ];
+    let ratio =
+        |label: &str, b: f64, a: f64, note: String| Bar { label: label.into(), before: 1.0, after: a / b, note };
+    if let Some(energy) = network.energy.filter(|e| e.before > 0.0) {
+        let known = if energy.by == EnergyBy::Counters { "counted" } else { "estimate" };
+        let joules = |j: f64| format!("{} mJ", text::figure(1e3 * j));
+        rows.push(ratio(
+            "energy",
+            energy.before,
+            energy.after,
+            format!("{} → {}, {known}", joules(energy.before), joules(energy.after)),
+        ));
+    }
+    let seconds = network.layers.iter().filter_map(|l| l.seconds);
+    let [b, a] = seconds.fold([0.0; 2], |[b, a], [x, y]| [b + x, a + y]);
+    if b > 0.0 {
+        let ms = |s: f64| format!("{} ms", text::figure(1e3 * s));
+        rows.push(ratio("time of layers", b, a, format!("{} → {}", ms(b), ms(a))));
+    }
     let kinds: Vec<_> = after.macs.iter().map(|(kind, n)| format!("{kind} {}", millions(*n as f64))).collect();
     html! {
         (chart::bars(&rows, ["before", "after"]))
         p class="conditions" { "One sample. Multiply-adds after: " (kinds.join(", ")) ". Activations: one arena, buffers placed first-fit; most at once "
-            (text::bytes(after.memory.live as f64)) " at " code { (after.memory.at) } "." }
+            (text::bytes(after.memory.live as f64)) " at " code { (after.memory.at) } ". Energy: by the processor's counters where it says counted, else from "
+            "what is computed and moved, at 45 nm. Time: as this program runs it, in floats." }
     }
 }
 
@@ -239,11 +260,12 @@ fn layers(layers: &[LayerEntry]) -> Markup {
         details {
             summary { (layers.len()) " layers that multiply" }
             table class="tensors" {
-                tr { th { "node" } th { "op" } th { "weight before" } th { "after" } th { "multiply-adds before" } th { "after" } }
+                tr { th { "node" } th { "op" } th { "weight before" } th { "after" } th { "multiply-adds before" } th { "after" } th { "ms before" } th { "after" } }
                 @for l in layers {
                     tr {
                         td { code { (l.node) } } td { (l.op) } td { (shape(&l.before)) } td { (shape(&l.after)) }
                         td class="number" { (l.macs_before) } td class="number" { (l.macs_after) }
+                        @for s in l.seconds.into_iter().flatten() { td class="number" { (text::figure(1e3 * s)) } }
                     }
                 }
             }

@@ -62,7 +62,7 @@ impl Run<'_> {
         let start = Instant::now();
         let artifact = self.staging.written()?;
         let source = proof::Source { imported: self.imported, model: &model };
-        let proof::Proven { after, layers, difference, accuracy, fusion, tensors } =
+        let proof::Proven { after, layers, difference, accuracy, energy, fusion, tensors } =
             proof::prove(&source, &artifact, self.options)?;
         self.stage("check and measure", start);
         let mut notes: Vec<String> = self.imported.notes.clone();
@@ -70,7 +70,7 @@ impl Run<'_> {
         if difference.is_none() {
             notes.push("it was not run: it holds operators that nobody here looks into".into());
         }
-        let network = NetworkEntry { before, after, steps, layers, difference, accuracy, fusion };
+        let network = NetworkEntry { before, after, steps, layers, difference, accuracy, energy, fusion };
         let journal = self.journal(network, tensors, notes, &artifact)?;
         let target = self.staging.target().to_owned();
         let files = self.staging.commit()?;

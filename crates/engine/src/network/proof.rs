@@ -7,7 +7,8 @@ use eval::Classifier;
 use exec::{Data, Examples, Executor, Tensor};
 use graph::{Graph, Model, Op, Size};
 use import::Imported;
-use plan::{Accuracy, Counters, Difference, Fusion, LayerEntry, OutputDifference, TensorEntry};
+use plan::{Accuracy, Counters, Difference, Energy, EnergyBy, Fusion, LayerEntry, OutputDifference, TensorEntry};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What an artifact was made of.
@@ -23,6 +24,7 @@ pub(super) struct Proven {
     pub layers: Vec<LayerEntry>,
     pub difference: Option<Difference>,
     pub accuracy: Option<Accuracy>,
+    pub energy: Option<Energy>,
     pub fusion: Option<Fusion>,
     pub tensors: Vec<TensorEntry>,
 }
@@ -52,7 +54,48 @@ pub(super) fn prove(source: &Source<'_>, path: &Path, options: &Options<'_>) -> 
     let accuracy = options.valid.map(|valid| accuracy(from, to, valid)).transpose()?;
     let rounded = to.graph().is_some_and(|g| g.nodes().iter().any(|n| matches!(n.op, Op::FakeQuant(_))));
     let fusion = rounded.then(|| passes::quantize::network::fusion(to));
-    Ok(Proven { after: Counters::of(to)?, layers: layers(from, source.model), difference, accuracy, fusion, tensors })
+    let mut layers = layers(from, source.model);
+    let energy = difference.is_some().then(|| energy(from, to)).transpose()?;
+    if difference.is_some() {
+        time(&mut layers, from, source.model)?;
+    }
+    Ok(Proven { after: Counters::of(to)?, layers, difference, accuracy, energy, fusion, tensors })
+}
+
+/// Seconds of running that a figure is measured over.
+const SECONDS: f64 = 0.3;
+
+/// Times every layer in both networks.
+fn time(layers: &mut [LayerEntry], from: &Model, to: &Model) -> Result<(), EngineError> {
+    let times = |model: &Model| {
+        let Some(graph) = model.graph() else { return Ok(BTreeMap::new()) };
+        let seconds = exec::node_seconds(graph, &model.weights, SECONDS)?;
+        Ok::<_, EngineError>(graph.nodes().iter().map(|n| n.name.clone()).zip(seconds).collect())
+    };
+    let [before, after] = [times(from)?, times(to)?];
+    for layer in layers {
+        layer.seconds = before.get(&layer.node).zip(after.get(&layer.node)).map(|(b, a)| [*b, *a]);
+    }
+    Ok(())
+}
+
+/// Energy of one sample in both networks: counted where the machine counts, else estimated.
+fn energy(from: &Model, to: &Model) -> Result<Energy, EngineError> {
+    let counted = |model: &Model| {
+        let Some(graph) = model.graph() else { return Ok(None) };
+        let mut executor = Executor::<f32>::new(graph, &model.weights, exec::Options::default())?;
+        let random = |(n, id): (usize, &graph::ValueId)| {
+            exec::random(&graph.values()[id.0], Size { batch: 1, tokens: 8 }, n as u64)
+        };
+        let inputs: Vec<Data> = graph.inputs().iter().enumerate().map(random).collect::<Result<_, _>>()?;
+        executor.run(inputs.clone())?;
+        eval::joules(SECONDS, &mut || executor.run(inputs.clone()).map(drop))
+    };
+    let counted = counted(from)?.zip(counted(to)?);
+    let by = if counted.is_some() { EnergyBy::Counters } else { EnergyBy::Estimate };
+    let estimated = |model: &Model| Ok::<_, EngineError>(plan::estimated_energy(model, &Counters::of(model)?));
+    let (before, after) = counted.map_or_else(|| Ok::<_, EngineError>((estimated(from)?, estimated(to)?)), Ok)?;
+    Ok(Energy { before, after, by })
 }
 
 /// How often the artifact is right on what is held out, beside its source.
@@ -81,6 +124,7 @@ fn layers(from: &Model, to: &Model) -> Vec<LayerEntry> {
             after: first(to, now),
             macs_before,
             macs_after: plan::macs(to, after, now),
+            seconds: None,
         })
     };
     before.nodes().iter().filter_map(entry).collect()

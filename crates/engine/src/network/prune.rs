@@ -70,15 +70,16 @@ fn in_rounds(
 fn share(budget: Budget, before: &Counters) -> f64 {
     match budget.left {
         Amount::Share(share) => share,
-        Amount::Count(count) => count as f64 / budget.of.count(before).max(1) as f64,
+        // Recipes refuse rounds towards a time.
+        Amount::Count(count) | Amount::Time(count) => count as f64 / budget.of.count(before).max(1) as f64,
     }
 }
 
-/// What is left after a round, of what there was before the first; channels, which are no count, of the `left` before the round.
+/// What is left after a round, of what there was before the first; channels and times, which are no count, of the `left` before the round.
 fn budget(last: Budget, gradual: &Gradual, before: &Counters, round: usize, left: f64) -> Budget {
     let now = gradual.left(share(last, before), round);
     let amount = match last.of {
-        Resource::Channels => Amount::Share(now / left),
+        Resource::Channels | Resource::Latency => Amount::Share(now / left),
         of => Amount::Count((of.count(before) as f64 * now) as u64),
     };
     Budget { of: last.of, left: amount }

@@ -5,6 +5,7 @@
 //! would then be.
 
 use super::groups::{Channel, Group};
+use super::latency::Profile;
 use super::sensitivity::moved;
 use super::{PruneError, Removal};
 use graph::Model;
@@ -25,8 +26,14 @@ pub(super) struct Choice<'a> {
     pub spec: &'a PruneSpec,
     /// By group, where allocation asks for it: how far the output moves ([`super::sensitivity::AT`]).
     pub curves: &'a [[f64; 3]],
+    /// What nodes take, where the budget is of time.
+    pub profile: Option<Profile>,
+    /// Share of the budget that is aimed at.
+    pub aim: f64,
 }
 
+/// Widths at which nodes are timed.
+const WIDTHS: [f64; 5] = [1.0, 0.75, 0.5, 0.25, 0.125];
 /// Steps in which a group gives by price.
 const STEPS: usize = 32;
 
@@ -45,7 +52,7 @@ impl<'a> Choice<'a> {
     fn bisect(&self) -> Result<Vec<Vec<&'a Channel>>, PruneError> {
         let budget = self.spec.budget;
         let before = self.count(&[])?;
-        let target = budget.left.of(before);
+        let target = (self.aim * budget.left.of(before) as f64) as u64;
         let savings = self.savings(before)?;
         let least = self.count(&self.chosen(&self.kept(0.0, &savings)))?;
         if least > target {
@@ -76,10 +83,30 @@ impl<'a> Choice<'a> {
             let all: usize = self.groups.iter().map(|g| g.channels.len()).sum();
             return Ok((all - gone.iter().map(Vec::len).sum::<usize>()) as u64);
         }
+        let model = self.without(gone)?;
+        if let Some(profile) = &self.profile {
+            return Ok(profile.predict(&model));
+        }
+        Ok(self.spec.budget.of.count(&Counters::of(&model)?))
+    }
+
+    /// The model without these channels.
+    pub fn without(&self, gone: &[Vec<&Channel>]) -> Result<Model, PruneError> {
         let removal = Removal::of(gone.iter().flatten().copied());
         let mut model = self.model.clone();
         model.apply(removal.patch(self.model)?)?;
-        Ok(self.spec.budget.of.count(&Counters::of(&model)?))
+        Ok(model)
+    }
+
+    /// Times the network at several widths.
+    pub fn timed(mut self) -> Result<Choice<'a>, PruneError> {
+        let mut profile = Profile::default();
+        for width in WIDTHS {
+            let kept: Vec<f64> = self.groups.iter().map(|g| width * g.channels.len() as f64).collect();
+            profile.see(&self.without(&self.chosen(&kept))?)?;
+        }
+        self.profile = Some(profile);
+        Ok(self)
     }
 
     /// The share of the resource that half of each group's channels takes with it; nothing where no one asks.

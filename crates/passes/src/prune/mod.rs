@@ -15,8 +15,10 @@ pub mod check;
 mod criterion;
 mod decoder;
 pub mod groups;
+mod latency;
 mod removal;
 mod sensitivity;
+mod shuffle;
 mod sliced;
 pub mod sparse;
 mod taylor;
@@ -116,7 +118,12 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
     }
     let (scores, strangers) = criterion::scores(model, &found.groups, spec.by, context)?;
     let curves = sensitivity::measure(model, &found.groups, &scores, spec.across, context)?;
-    let chosen = allocation::Choice { model, groups: &found.groups, scores, spec, curves: &curves }.fit()?;
+    let choice =
+        allocation::Choice { model, groups: &found.groups, scores, spec, curves: &curves, profile: None, aim: 1.0 };
+    let (chosen, mut times) = match spec.budget.of {
+        Resource::Latency => within_time(choice.timed()?)?,
+        _ => (choice.fit()?, Vec::new()),
+    };
     let removal = Removal::of(chosen.iter().flatten().copied());
     if removal.is_empty() {
         return Err(PruneError::Met);
@@ -148,9 +155,35 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
     let figures =
         [("groups", found.groups.len() as f64), ("channels", all as f64), ("channels taken out", gone as f64)];
     let figures = figures.into_iter().chain([("largest difference of a masked group", worst)]);
-    let figures = figures.map(|(name, value)| (name.to_owned(), value)).collect();
+    let figures = figures.map(|(name, value)| (name.to_owned(), value)).chain(times.drain(..)).collect();
     Ok(Pruned { prepare, removal, notes, groups, figures })
 }
+
+/// Rounds in which a budget of time is met.
+const ROUNDS: usize = 4;
+
+/// Takes out what a budget of time asks for, and times what is left; takes out more while it takes too long.
+fn within_time<'a>(mut choice: allocation::Choice<'a>) -> Result<(Vec<Vec<&'a Channel>>, Figures), PruneError> {
+    let budget = choice.spec.budget;
+    let mut last = (0, 0);
+    for _ in 0..ROUNDS {
+        let chosen = choice.fit()?;
+        let pruned = choice.without(&chosen)?;
+        let [before, after] = latency::in_turns([choice.model, &pruned])?.map(|s| (s * 1e9) as u64);
+        let (asked, predicted) = (budget.left.of(before), choice.profile.as_ref().map_or(0, |p| p.predict(&pruned)));
+        if after <= asked {
+            let figures = [("latency before, ms", before), ("predicted, ms", predicted), ("latency after, ms", after)];
+            return Ok((chosen, figures.map(|(name, ns)| (name.to_owned(), ns as f64 / 1e6)).to_vec()));
+        }
+        last = (after, before);
+        choice.aim *= (asked as f64 / after.max(1) as f64).clamp(0.5, 0.97);
+    }
+    let (least, before) = last;
+    Err(PruneError::Budget { of: budget.of, asked: budget.left.of(before), least, before })
+}
+
+/// What was measured: names and values.
+type Figures = Vec<(String, f64)>;
 
 /// Whether a specification names a weight that makes the group's channels.
 fn asked(model: &Model, group: &Group, spec: &PruneSpec) -> bool {

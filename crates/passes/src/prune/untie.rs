@@ -1,11 +1,20 @@
 //! Exporters store equal vectors once: the zero biases of fifty convolutions are one initialiser. Channels of layers that have
 //! nothing else to do with each other would then have to go together, so each node gets a copy of its own first. Matrices and
-//! kernels that are shared stay so: someone meant it.
+//! kernels that are shared stay so: someone meant it. [Shuffles](super::shuffle) tie channels that have nothing to do with each other,
+//! too, and become choices of indices.
 
+use super::shuffle::unshuffle;
 use graph::{Model, Op, Patch, Weight, WeightId};
 
-/// The patch that gives every node its own vectors; `None` where they have.
+/// The patch that gives every node its own vectors, and every shuffle its indices; `None` where there is nothing to do.
 pub(super) fn untie(model: &Model) -> Option<Patch> {
+    match (own_vectors(model), unshuffle(model)) {
+        (Some(a), Some(b)) => Some(a.and(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn own_vectors(model: &Model) -> Option<Patch> {
     let graph = model.graph()?;
     let mut patch = Patch::default();
     let mut ops: Vec<Op> = graph.nodes().iter().map(|n| n.op.clone()).collect();

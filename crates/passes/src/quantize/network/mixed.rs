@@ -207,7 +207,11 @@ fn right(model: &Model, samples: &dyn Samples) -> Result<(usize, usize), Quantiz
         let batch = samples.batch(range).map_err(calib::LaneError::Samples)?;
         let outputs = executor.run(batch.inputs).map_err(calib::LaneError::Run)?;
         let Some(scores) = outputs.first().and_then(Data::float) else { return Ok((0, 0)) };
-        let rows = scores.data().chunks(scores.width().max(1)).zip(&batch.labels);
+        let classes = scores.width();
+        if let Some(label) = batch.labels.iter().find(|l| **l as usize >= classes) {
+            return Err(QuantizeError::Label { data: samples.name().to_owned(), label: *label, classes });
+        }
+        let rows = scores.data().chunks(classes.max(1)).zip(&batch.labels);
         let largest = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| at as u32);
         of += rows.len();
         hits += rows.filter(|(row, label)| largest(row) == Some(**label)).count();

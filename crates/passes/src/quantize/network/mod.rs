@@ -94,6 +94,8 @@ pub enum QuantizeError {
         "{reached:.2} points of accuracy are lost on {data} even with all layers but one in float; {most} was asked for"
     )]
     Drop { most: f64, reached: f64, data: String },
+    #[error("{data} has a sample of class {label}, the network tells {classes} apart")]
+    Label { data: String, label: u32, classes: usize },
     #[error("accuracy needs labels, and {data} has none: give labelled samples, or a budget of the outputs")]
     NoLabels { data: String },
     #[error("node `{node}`: its plane is not known before the network runs; give its inputs fixed sizes")]
