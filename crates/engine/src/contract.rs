@@ -225,7 +225,9 @@ fn each_stretch(weight: &Weight, see: See<'_>) -> Result<(), ContractError> {
             |suffix: &str| specs.iter().position(|s| s.suffix == suffix).and_then(|i| parts.get(i)).map(|p| &p[..]);
         weight.encoding.validate(rows, cols, find).map_err(invalid)?;
         let numbers = weight.encoding.decode(rows, cols, find).map_err(invalid)?;
-        return see(0..rows, &numbers);
+        see(0..rows, &numbers)?;
+        weight.source.release(0..rows);
+        return Ok(());
     }
     let step = (STRETCH / cols.max(1)).max(1);
     for start in (0..rows).step_by(step) {

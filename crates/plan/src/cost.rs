@@ -199,7 +199,9 @@ fn proof_memory(model: &Model, setting: &Setting<'_>) -> u64 {
     let decoded = Some(decoded_bytes(model)).filter(|bytes| *bytes <= setting.resident);
     let weights = decoded.unwrap_or_else(|| 2 * largest_layer(model, config.layers.len()).max(head));
     let width = (config.hidden * 4 + config.ffn * 3 + config.heads * config.head_dim * 4) as u64;
-    weights + setting.context as u64 * (width + 2 * config.vocab as u64) * 4
+    // Logits come a few rows at a time.
+    let rows = ((1 << 21) / config.vocab.max(1)).clamp(128, 1024).min(setting.context) as u64;
+    weights + 4 * (setting.context as u64 * width + 2 * rows * config.vocab as u64)
 }
 
 /// Bytes of the largest layer in f32.
