@@ -83,7 +83,7 @@ fn weights_that_are_no_numbers() {
     });
     for steps in ["prune = { macs = 0.5 }", "quantize = {}", "quantize = { dynamic = true }"] {
         let why = refused(folder.path(), &net, &format!("[[step]]\n{steps}\n"));
-        assert!(why.contains("not finite"), "{steps}: {why}");
+        assert!(why.contains("not finite") || why.contains("NaN"), "{steps}: {why}");
     }
 }
 

@@ -94,7 +94,9 @@ fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Resu
     let share = made.zeros as f64 / made.all.max(1) as f64;
     let stored = match model.decoder() {
         Some(_) => "they are stored all the same, so nothing is smaller: only a runtime with sparse kernels gains",
-        None => "a weight is stored sparse where that is smaller, from two thirds of zeros on; what runs is as large as before",
+        None => {
+            "a weight is stored sparse where that is smaller, from two thirds of zeros on; what runs is as large as before"
+        }
     };
     let what = format!("{:.1} % of the numbers of {} matrices are zero; {stored}", 100.0 * share, made.matrices);
     let figures = vec![("share of zeros".into(), share), ("matrices".into(), made.matrices as f64)];

@@ -25,7 +25,8 @@ pub fn write(model: &Model, network: &Network, target: &Path) -> Result<Written,
     let tensors = graph.initializer.len() + graph.sparse_initializer.len();
     let bits = |t: &formats::onnx::proto::TensorProto| t.dtype().map_or(0, DataType::bits);
     let elements = |t: &formats::onnx::proto::TensorProto| t.shape().map_or(0, |s| s.iter().product::<usize>());
-    let all = graph.initializer.iter().chain(graph.sparse_initializer.iter().flat_map(|s| [&s.values, &s.indices]).flatten());
+    let all =
+        graph.initializer.iter().chain(graph.sparse_initializer.iter().flat_map(|s| [&s.values, &s.indices]).flatten());
     let bytes = all.map(|t| (elements(t) * bits(t)).div_ceil(8) as u64).sum();
     let sparse = graph.sparse_initializer.len();
     let what = format!(

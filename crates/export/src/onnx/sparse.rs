@@ -12,7 +12,7 @@ const OVERHEAD: usize = 64;
 
 /// The sparse form of a tensor of floats with axes, where that is smaller.
 pub(super) fn smaller(dense: &TensorProto) -> Option<SparseTensorProto> {
-    let floats = dense.dtype() == Ok(DataType::Float) && dense.dims.len() > 1;
+    let floats = dense.dtype().is_ok_and(|t| t == DataType::Float) && dense.dims.len() > 1;
     let bytes = dense.raw_data.as_ref().filter(|_| floats)?;
     // The bits of minus zero are no zeros.
     let held = || bytes.as_chunks::<4>().0.iter().enumerate().filter(|(_, x)| **x != [0; 4]);

@@ -22,7 +22,13 @@ pub(super) fn whole(file: &Onnx, sparse: &SparseTensorProto) -> Option<TensorPro
         dense.get_mut(at.checked_mul(size)?..)?.get_mut(..size)?.copy_from_slice(number);
     }
     let dims = sparse.dims.clone();
-    Some(TensorProto { name: values.name.clone(), data_type: values.data_type, dims, raw_data: Some(dense.into()), ..Default::default() })
+    Some(TensorProto {
+        name: values.name.clone(),
+        data_type: values.data_type,
+        dims,
+        raw_data: Some(dense.into()),
+        ..Default::default()
+    })
 }
 
 /// Where each number stands, counted in row-major order: as it is given, or from an index for each axis.
@@ -34,7 +40,9 @@ fn places(file: &Onnx, indices: &TensorProto, dims: &[usize], count: usize) -> O
         [n] if n == count => Some(all),
         [n, rank] if n == count && rank == dims.len() && rank > 0 => {
             let place = |row: &[usize]| {
-                row.iter().zip(dims).try_fold(0usize, |at, (i, d)| (i < d).then(|| at.checked_mul(*d)?.checked_add(*i)).flatten())
+                row.iter()
+                    .zip(dims)
+                    .try_fold(0usize, |at, (i, d)| (i < d).then(|| at.checked_mul(*d)?.checked_add(*i)).flatten())
             };
             all.chunks_exact(rank).map(place).collect()
         }
