@@ -1,7 +1,7 @@
 //! Statistics of the columns of every matrix at once, from the float model: what an imatrix holds.
 
 use crate::{Depth, Inputs, Lane, LaneError};
-use exec::Tap;
+use exec::{Compute, Tap};
 use graph::{Graph, Op, WeightId, WeightStore};
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub fn columns(
     windows: &[Vec<u32>],
     done: &mut dyn FnMut(usize),
 ) -> Result<BTreeMap<WeightId, Inputs>, LaneError> {
-    let mut lane = Lane::new(graph, weights, vocab, windows, None)?;
+    let mut lane = Lane::new(graph, weights, vocab, windows, None, Compute::F32)?;
     let mut seen = BTreeMap::new();
     let new = |id: WeightId| (id, Inputs::new(weights.get(id).cols(), Depth::Columns));
     for segment in lane.executor().segments().to_vec() {

@@ -3,7 +3,8 @@
 //! One accumulator serves every matrix that reads the same value (q, k and v; gate and up). Sums run in the order in
 //! which rows are seen, and products are the same at any number of threads, so statistics are reproducible.
 
-use kernels::{MatMut, MatRef, Write, matmul};
+use kernels::{MatMut, MatRef, Write, gram, gram_bf16, matmul};
+use rayon::prelude::*;
 
 /// What is gathered beside the cheap statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,11 +12,15 @@ pub enum Depth {
     /// Counts, ranges and mean squares: a few numbers per column.
     #[default]
     Columns,
-    /// The Hessian of the squared error of a product, `XᵀX`, too: columns squared.
+    /// The Hessian of the squared error of a product, `XᵀX`, too: columns squared. Its products are of numbers rounded to
+    /// bf16, on machines that are faster with those.
     Hessian,
-    /// And how the inputs of the compressed model differ from those of the original, `(X − X̂)ᵀX̂`: twice that.
+    /// The same in f32, and how the inputs of the compressed model differ from those of the original, `(X − X̂)ᵀX̂`: twice that.
     Drift,
 }
+
+/// Columns of a task.
+const COLUMNS: usize = 256;
 
 /// Statistics of the rows of one value, `[tokens, width]`.
 #[derive(Clone, Debug)]
@@ -56,17 +61,22 @@ impl Inputs {
 
     /// Takes rows in, row-major.
     pub fn see(&mut self, rows: &[f32]) {
-        for row in rows.chunks_exact(self.width.max(1)) {
-            let columns = self.sum_squares.iter_mut().zip(self.min.iter_mut().zip(&mut self.max));
-            for ((sum, (min, max)), x) in columns.zip(row) {
-                *sum += f64::from(*x) * f64::from(*x);
-                *min = min.min(*x);
-                *max = max.max(*x);
+        let width = self.width.max(1);
+        self.tokens += (rows.len() / width) as u64;
+        let ranges = self.min.par_chunks_mut(COLUMNS).zip(self.max.par_chunks_mut(COLUMNS));
+        self.sum_squares.par_chunks_mut(COLUMNS).zip(ranges).enumerate().for_each(|(n, (sums, (min, max)))| {
+            for row in rows.chunks_exact(width) {
+                let columns = sums.iter_mut().zip(min.iter_mut().zip(max.iter_mut()));
+                for ((sum, (min, max)), x) in columns.zip(&row[n * COLUMNS..]) {
+                    *sum += f64::from(*x) * f64::from(*x);
+                    *min = min.min(*x);
+                    *max = max.max(*x);
+                }
             }
-            self.tokens += 1;
-        }
+        });
         if let Some(hessian) = &mut self.hessian {
-            add_square(rows, self.width, hessian);
+            let add = if self.drift.is_some() { gram } else { gram_bf16 };
+            add(rows, self.width, hessian);
         }
     }
 
@@ -135,25 +145,6 @@ impl Inputs {
     }
 }
 
-/// Columns of a tile of a symmetric product.
-const TILE: usize = 192;
-
-/// `sum += xᵀ·x` of rows of `width`: tiles on and above the diagonal, then their mirror images.
-fn add_square(x: &[f32], width: usize, sum: &mut [f32]) {
-    let tokens = x.len() / width.max(1);
-    for i in (0..width).step_by(TILE) {
-        let left = MatRef::with_stride(&x[i..], tokens, TILE.min(width - i), width).t();
-        let right = MatRef::with_stride(&x[i..], tokens, width - i, width);
-        let out = MatMut::with_stride(&mut sum[i * width + i..], left.rows(), right.cols(), width);
-        matmul(1.0, left, right, out, Write::Add);
-    }
-    for i in 1..width {
-        for j in 0..i / TILE * TILE {
-            sum[i * width + j] = sum[j * width + i];
-        }
-    }
-}
-
 /// `sum += aᵀ·b` of two matrices of rows of `width`.
 fn add_product(a: &[f32], b: &[f32], width: usize, sum: &mut [f32]) {
     let tokens = a.len() / width.max(1);
@@ -167,7 +158,7 @@ mod tests {
 
     #[test]
     fn statistics_are_those_of_all_rows_together() {
-        let (width, tokens) = (2 * TILE + 3, 30);
+        let (width, tokens) = (387, 30);
         let rows: Vec<f32> = (0..tokens * width).map(|i| (i as f32 * 0.7).sin()).collect();
         let original: Vec<f32> = rows.iter().map(|x| x * 1.5 + 0.1).collect();
         let mut inputs = Inputs::new(width, Depth::Drift);

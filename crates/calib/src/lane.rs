@@ -4,7 +4,7 @@
 //! once for all batches, so memory is one block, one batch, and what waits; and what waits may wait in a file.
 
 use crate::Samples;
-use exec::{Data, Executor, Residency, Tap, Tensor, Values};
+use exec::{Compute, Data, Executor, Residency, Tap, Tensor, Values};
 use graph::{Graph, ValueId, WeightStore};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -67,15 +67,17 @@ struct Waiting {
 
 impl Lane {
     /// Begins with the ids of windows of one length. `spill`: a folder for files that take what waits, or memory does.
+    /// `compute`: the operands of products.
     pub fn new(
         graph: &Graph,
         weights: &WeightStore,
         vocab: usize,
         windows: &[Vec<u32>],
         spill: Option<&Path>,
+        compute: Compute,
     ) -> Result<Lane, LaneError> {
         let length = check(windows, vocab)?;
-        let options = exec::Options { residency: Residency::Block, ..exec::Options::default() };
+        let options = exec::Options { compute, residency: Residency::Block };
         let mut executor = Executor::new(graph, weights, options)?;
         let together = windows_together(length);
         let start = |batch: &[Vec<u32>]| {

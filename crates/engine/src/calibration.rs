@@ -3,15 +3,17 @@
 use crate::{EngineError, Options, Text};
 use graph::Model;
 use import::Imported;
-use plan::{CalibratedOn, CalibrationSpec, Learning};
+use plan::{CalibratedOn, CalibrationSpec, ChosenText, Learning};
 
 /// Windows of text, as ids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calibration {
     /// What they were taken from, for the record.
     pub name: String,
     /// Token ids, all windows of one length.
     pub windows: Vec<Vec<u32>>,
+    /// What the choice of the windows was worth, where one was made.
+    pub chosen: Option<ChosenText>,
 }
 
 /// Windows where a recipe does not say how many.
@@ -20,6 +22,20 @@ const SAMPLES: usize = 128;
 const LENGTH: usize = 512;
 /// Bytes of values between blocks that may wait in memory; more wait in files.
 const WAITING: u64 = 320 << 20;
+
+/// Text that is tokenized at once: tokenizers take a hundred times the memory of what they read.
+const PIECE: usize = 256 << 10;
+
+/// Cuts a text behind the first line end after every so many bytes.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let line_end = rest.bytes().skip(PIECE).position(|b| b == b'\n');
+        let (piece, behind) = rest.split_at(line_end.map_or(rest.len(), |at| PIECE + at + 1));
+        rest = behind;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
 
 impl Calibration {
     /// Windows at even distances over texts, laid one after the other. Fails where they hold too few.
@@ -30,7 +46,9 @@ impl Calibration {
         let samples = spec.samples.unwrap_or(SAMPLES).max(1);
         let mut ids = Vec::new();
         for text in texts {
-            ids.extend(tokenizer.encode(&text.text)?);
+            for piece in pieces(&text.text) {
+                ids.extend(tokenizer.encode(piece)?);
+            }
         }
         let name = texts.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
         let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
@@ -43,13 +61,13 @@ impl Calibration {
             let first = i * most / samples * body;
             bos.into_iter().chain(ids[first..first + body].iter().copied()).collect()
         };
-        Ok(Calibration { name, windows: (0..samples).map(window).collect() })
+        Ok(Calibration { name, windows: (0..samples).map(window).collect(), chosen: None })
     }
 
     /// What a journal says of it.
     pub(crate) fn record(&self) -> CalibratedOn {
         let length = self.windows.first().map_or(0, Vec::len);
-        CalibratedOn { name: self.name.clone(), windows: self.windows.len(), length }
+        CalibratedOn { name: self.name.clone(), windows: self.windows.len(), length, chosen: self.chosen.clone() }
     }
 
     /// What a planner needs to know of it.
@@ -58,6 +76,19 @@ impl Calibration {
         let together = calib::windows_together(length).min(self.windows.len());
         let (tokens, batch) = ((length * self.windows.len()) as u64, (length * together) as u64);
         let may_wait = options.max_memory.map_or(WAITING, |limit| (limit.0 / 8).min(WAITING));
-        Learning { tokens, batch, spill: 2 * plan::waiting_bytes(model, tokens) > may_wait }
+        Learning { tokens, batch, spill: 2 * plan::waiting_bytes(model, tokens) > may_wait, refines: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_text_and_end_with_lines() {
+        let text = "a line of é words\n".repeat(40_000) + "end";
+        let pieces: Vec<&str> = pieces(&text).collect();
+        assert!(pieces.len() > 2 && pieces.concat() == text);
+        assert!(pieces[..pieces.len() - 1].iter().all(|p| p.ends_with('\n') && p.len() < PIECE + 100));
     }
 }

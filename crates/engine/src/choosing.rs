@@ -4,6 +4,7 @@ use crate::texts::{TextFile, encode};
 use crate::{Calibration, EngineError, Progress, Unit};
 use calib::data::{Choice, Coverage, Features, Method, Pool, Selection, Source, Words, choose, cluster};
 use import::Imported;
+use plan::ChosenText;
 use std::path::Path;
 
 /// Texts as one model sees them.
@@ -89,10 +90,12 @@ impl Calibration {
             None => imported.tokenizer()?.vocab_size(),
         };
         let windows = selection.ids(vocab)?;
-        let Selection { method, seed, .. } = selection;
+        let Selection { method, seed, coverage, random, .. } = selection;
+        let random = random.into_iter().map(|random| random.rest).collect();
         Ok(Calibration {
             name: format!("{}: {} windows by {}, seed {seed}", path.display(), windows.len(), method.name()),
             windows,
+            chosen: Some(ChosenText { words: coverage.rest, random }),
         })
     }
 }

@@ -3,9 +3,9 @@
 use crate::checkpoint::Checkpoint;
 use crate::planner::setting;
 use crate::staging::Staging;
-use crate::{Calibration, EngineError, Options, Progress, Unit, pool, proof, provenance};
+use crate::{Calibration, EngineError, Options, Progress, Unit, pool, proof, provenance, served};
 use codec::Encoding;
-use graph::{Body, Model, WeightId};
+use graph::{Body, Model};
 use import::Imported;
 use import::tokenizer::Tokenizer;
 use plan::preset::{Facts, Mix, Preset};
@@ -97,6 +97,7 @@ impl<'a> Run<'a> {
         let costs = CostModel::default();
         plan.clone().revise(&imported.model, &setting(imported, &plan.recipe, options, &costs))?;
         check_gates(imported, plan, options)?;
+        served::check(plan, options)?;
         if let Some(limit) = options.max_memory.filter(|limit| plan.prediction.memory > *limit) {
             return Err(EngineError::Memory { needs: plan.prediction.memory, limit });
         }
@@ -156,6 +157,7 @@ impl<'a> Run<'a> {
     ) -> Result<T, EngineError> {
         let start = Instant::now();
         let done = work(self)?;
+        formats::memory::give_back();
         self.stages.push(Stage { name: name.into(), seconds: start.elapsed().as_secs_f64() });
         Ok(done)
     }
@@ -168,7 +170,9 @@ impl<'a> Run<'a> {
         self.checkpoint = quantized.checkpoint;
         self.fitted = quantized.fitted;
         self.target = quantized.target;
-        Ok(quantized.model)
+        let mut model = quantized.model;
+        self.notes.extend(served::serve(self.plan, &mut model, self.options.calibration, self.progress)?);
+        Ok(model)
     }
 
     /// Writes the artifact. Weights that learn from no text are encoded when the exporter reads them.
@@ -199,7 +203,7 @@ impl<'a> Run<'a> {
                 export::gguf::write(model, &self.tokenizer, &path, options, &progress)?
             }
             folder => {
-                let encoded = encoded(self.imported, self.plan, model);
+                let encoded = Imported { model: model.clone(), ..self.imported.clone() };
                 let max_shard = split.unwrap_or(export::compressed_tensors::MAX_SHARD);
                 crate::convert::write_folder(&encoded, folder, &path, max_shard, &progress)?
             }
@@ -218,24 +222,6 @@ impl<'a> Run<'a> {
 /// `general.name`.
 pub(crate) fn model_name(imported: &Imported) -> String {
     imported.path.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned())
-}
-
-/// What a folder's writer is given.
-pub(crate) fn encoded(imported: &Imported, plan: &Plan, model: &Model) -> Imported {
-    let mut encoded = Imported { model: model.clone(), ..imported.clone() };
-    quantize_inputs(plan, &mut encoded.model);
-    encoded
-}
-
-/// Says how inputs are quantized when the model runs, where the preset does and calibration has not.
-fn quantize_inputs(plan: &Plan, model: &mut Model) {
-    let Ok(Preset::Pack(pack)) = plan.mix.parse() else { return };
-    let Some(input) = pack.input() else { return };
-    let packed = model.weights.iter().filter(|(_, w)| matches!(w.encoding, Encoding::Packed(_)));
-    let ids: Vec<WeightId> = packed.map(|(id, _)| id).collect();
-    for id in ids {
-        model.weights.run.inputs.entry(id).or_insert(input);
-    }
 }
 
 /// Every file that the artifact depends on.

@@ -57,6 +57,12 @@ pub enum EngineError {
     NoCalibration { method: plan::Method },
     #[error("the transform `{transform}` learns from text; give --calibration, or leave it out")]
     NoText { transform: plan::Transform },
+    #[error(
+        "scales of {of} are found on text; give --calibration, or take a preset whose scales are found at run time"
+    )]
+    NoScales { of: &'static str },
+    #[error("an artifact of the kind {container} cannot hold the scales of a key-value cache; take compressed-tensors")]
+    CacheScales { container: plan::Container },
     #[error("an imatrix says how much columns matter before a transform changes them; give --calibration in its place")]
     ImatrixAndTransforms,
     #[error(transparent)]

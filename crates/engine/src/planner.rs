@@ -1,12 +1,13 @@
 //! From recipes to plans on this machine: what encodings cost the model is measured once, and any budget is then spent
 //! in a moment.
 
-use crate::compress::{encoded, file_type, model_name};
-use crate::{Calibration, EngineError, Options, Progress, Quiet, pool, provenance};
+use crate::compress::{file_type, model_name};
+use crate::served::placed;
+use crate::{Calibration, EngineError, Options, Progress, Quiet, Unit, pool, provenance};
 use graph::Model;
 use import::Imported;
 use passes::quantize::sequential::Job;
-use plan::{Bytes, Container, CostModel, Goal, Plan, PlanError, Recipe, Sensitivity, Setting};
+use plan::{Bytes, Container, CostModel, ExpertTokens, Goal, Learning, Plan, PlanError, Recipe, Sensitivity, Setting};
 
 /// Resolves a recipe for a model on this machine. A budget is spent by what encodings cost the model on calibration
 /// text; without any it picks a preset.
@@ -21,6 +22,26 @@ pub fn revise(imported: &Imported, plan: Plan, options: &Options<'_>) -> Result<
     let plan = plan.revise(&imported.model, &setting(imported, &recipe, options, &costs))?;
     let bytes = artifact_bytes(imported, &plan)?;
     Ok(with_bytes(plan, bytes))
+}
+
+/// How many tokens of the calibration text reach each expert of a mixture; nothing where there is no text, or no expert.
+pub fn expert_tokens(
+    imported: &Imported,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<ExpertTokens>, EngineError> {
+    let model = &imported.model;
+    let (Some(graph), Some(config), Some(text)) = (model.graph(), model.decoder(), options.calibration) else {
+        return Ok(Vec::new());
+    };
+    if config.experts.is_none() {
+        return Ok(Vec::new());
+    }
+    progress.begin("count tokens of experts", graph.blocks().len() as u64, Unit::Blocks);
+    let done = &mut || progress.advance(1);
+    let found = pool(options)?.install(|| calib::coverage(graph, &model.weights, config.vocab, &text.windows, done));
+    progress.end();
+    Ok(found?.into_iter().map(|(layer, tokens)| ExpertTokens { layer, tokens }).collect())
 }
 
 /// A recipe, and what is known of the model that it is for.
@@ -121,7 +142,9 @@ pub(crate) fn setting<'a>(
         proof_tokens: options.text.map_or(0, |t| t.text.len() / 4).min(limit),
         context: imported.model.decoder().map_or(1, |config| crate::quality::context(&recipe.proof, config)),
         resident: crate::quality::resident(options.max_memory),
-        learning: options.calibration.map(|c| c.learning(&imported.model, options)),
+        learning: options
+            .calibration
+            .map(|c| Learning { refines: recipe.calibration.refine, ..c.learning(&imported.model, options) }),
         costs,
     }
 }
@@ -141,7 +164,7 @@ fn artifact_bytes(imported: &Imported, plan: &Plan) -> Result<Option<u64>, Engin
         // A folder made from a GGUF file gets a tokenizer that is made when it is written.
         Container::CompressedTensors | Container::Safetensors if imported.metadata.is_none() => {
             let shard = split.unwrap_or(export::compressed_tensors::MAX_SHARD);
-            export::compressed_tensors::bytes(&encoded(imported, plan, &rounded(imported, plan)?), shard).ok()
+            export::compressed_tensors::bytes(&placed(imported, plan, rounded(imported, plan)?), shard).ok()
         }
         _ => None,
     })

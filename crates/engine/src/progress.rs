@@ -7,6 +7,8 @@ pub enum Unit {
     Bytes,
     /// Weights (tensors).
     Weights,
+    /// Runs of nodes of a graph.
+    Blocks,
     /// Tokens of text.
     Tokens,
     /// Inputs of a network.

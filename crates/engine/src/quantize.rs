@@ -7,8 +7,9 @@ use crate::{Calibration, EngineError, Importance, Options, Progress, Unit};
 use codec::Part;
 use graph::{Buffer, Model, Patch, Source, WeightId};
 use import::Imported;
+use passes::quantize::refine::{self, Refined};
 use passes::quantize::round;
-use passes::quantize::sequential::{self, Job, Sequential, Solved};
+use passes::quantize::sequential::{self, Job, Sequential, SequentialError, Solved};
 use passes::quantize::solver::{Way, way};
 use passes::transform::rotate::rotate;
 use plan::{Fitted, Note, Plan, Transform};
@@ -65,6 +66,9 @@ pub(crate) fn quantize(
     let walk = Sequential::new(&target, model, &jobs, &calibration.windows, settings)?;
     let mut run = Walk { walk, source: &target, jobs: &jobs, checkpoint: &checkpoint, notes, fitted: BTreeMap::new() };
     run.all(progress)?;
+    if plan.recipe.calibration.refine {
+        run.refine(&calibration.windows, progress)?;
+    }
     let (model, notes, fitted) = (run.walk.model().clone(), run.notes, run.fitted);
     let target = run.walk.target().clone();
     Ok(Quantized { model, target, notes, checkpoint: Some(checkpoint), fitted })
@@ -130,6 +134,25 @@ impl Walk<'_> {
         done
     }
 
+    /// Learns the rounding of all matrices together.
+    fn refine(&mut self, windows: &[Vec<u32>], progress: &dyn Progress) -> Result<(), EngineError> {
+        let (source, model) = (self.walk.target().clone(), self.walk.model().clone());
+        let graph = source.graph().ok_or(SequentialError::NoGraph)?;
+        progress.begin("refine on divergence", refine::STEPS as u64, Unit::Steps);
+        let done = &mut || progress.advance(1);
+        let refined = refine::refine((&source, &model, graph), self.jobs, windows, refine::STEPS, done);
+        progress.end();
+        let Refined { parts, divergence: (before, after) } = refined?;
+        let kept = if parts.is_empty() { ": not kept" } else { "" };
+        let what = format!("refined: divergence on held-out calibration text {before:.3e}, then {after:.3e}{kept}");
+        self.notes.push(Note { weight: None, what });
+        for (job, parts) in parts {
+            let weight = source.weights.get(job.weight);
+            self.walk.install(&job, Arc::new(Buffer::new(&weight.name[..], weight.rows(), parts)))?;
+        }
+        Ok(())
+    }
+
     /// Does a run of nodes, or takes it from the checkpoint, and goes on behind it.
     fn segment(&mut self, n: usize, segment: Range<usize>, progress: &dyn Progress) -> Result<(), EngineError> {
         let jobs = self.jobs_of(&segment);
@@ -151,6 +174,8 @@ impl Walk<'_> {
             Ok::<Arc<dyn Source>, EngineError>(Arc::new(Buffer::new(&of.name[..], of.rows(), weight.parts)))
         })?;
         self.checkpoint.save(n, &scales, &solved)?;
+        drop(solved);
+        formats::memory::give_back();
         let kept = self.load(n)?.map(|done| done.weights).unwrap_or_default();
         self.install(kept, &jobs)
     }

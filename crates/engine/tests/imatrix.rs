@@ -23,7 +23,7 @@ fn chunks(imported: &Imported) -> Calibration {
     let tokenizer = imported.tokenizer().unwrap();
     let ids = tokenizer.encode_with_special(&std::fs::read_to_string(path).unwrap()).unwrap();
     let window = |chunk: &[u32]| [&ids[..1], &chunk[1..]].concat();
-    Calibration { name: "text.txt".into(), windows: ids.chunks_exact(64).take(2).map(window).collect() }
+    Calibration { name: "text.txt".into(), windows: ids.chunks_exact(64).take(2).map(window).collect(), chosen: None }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 mod golden;
 
-use graph::{Buffer, Model, Source};
+use graph::{Buffer, Model, Patch, Source};
+use passes::quantize::refine::refine;
 use passes::quantize::sequential::{Job, Options, Sequential, SequentialError, Solved};
 use plan::{Experts, Method, Mode};
 use std::sync::Arc;
@@ -76,4 +77,42 @@ fn learned_rounding_lowers_the_error_of_blocks_at_any_number_of_threads() {
     assert!(one.iter().zip(&descent).any(|(a, b)| a.parts != b.parts));
     let four = with(4);
     assert!(one.iter().zip(&four).all(|(a, b)| a.parts == b.parts), "four threads give other bytes than one");
+}
+
+#[test]
+fn tokens_of_experts_are_counted_before_anything_is_fitted() {
+    let model = tiny("qwen3_moe");
+    let (windows, config) = (windows(&model, 2, 16), model.decoder().unwrap());
+    let mut blocks = 0;
+    let graph = model.graph().unwrap();
+    let found = calib::coverage(graph, &model.weights, config.vocab, &windows, &mut || blocks += 1).unwrap();
+    let top_k = config.experts.as_ref().unwrap().used;
+    assert!(!found.is_empty() && blocks >= found.len());
+    assert!(found.values().all(|tokens| tokens.iter().sum::<u64>() == (32 * top_k) as u64), "{found:?}");
+}
+
+#[test]
+fn refining_lowers_divergence_on_text_it_did_not_learn_from_at_any_number_of_threads() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/novels-4m");
+    let imported = import::open(std::path::Path::new(shipped)).unwrap();
+    let (model, tokenizer) = (&imported.model, imported.tokenizer().unwrap());
+    let names = ["The old man", "A child", "Her sister", "The captain"];
+    let text: String = (0..120).map(|i| format!("{} saw the house of {}. ", names[i % 4], names[i / 5 % 3])).collect();
+    let windows: Vec<Vec<u32>> = tokenizer.encode(&text).unwrap().chunks_exact(32).map(<[u32]>::to_vec).collect();
+    let encoding = plan::encoding("int4-g32").unwrap();
+    let inner = model.weights.iter().filter(|(_, w)| w.place.layer.is_some() && w.shape.len() == 2);
+    let jobs: Vec<Job> = inner.map(|(weight, _)| Job::round(weight, encoding)).collect();
+    let round = |patch: Patch, job: &Job| patch.and(passes::quantize::round::apply(model, job.weight, encoding, None));
+    let mut rounded = model.clone();
+    rounded.apply(jobs.iter().fold(Patch::default(), round)).unwrap();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let models = (model, &rounded, model.graph().unwrap());
+        pool.install(|| refine(models, &jobs, &windows, 8, &mut || ()).unwrap())
+    };
+    let one = with(1);
+    assert!(one.divergence.1 < one.divergence.0, "{:?}", one.divergence);
+    assert_eq!(one.parts.len(), jobs.len());
+    let four = with(4);
+    assert!(one.parts.iter().zip(&four.parts).all(|(a, b)| a.1 == b.1), "four threads give other bytes than one");
 }

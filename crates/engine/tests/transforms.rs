@@ -152,7 +152,7 @@ impl Progress for Dies {
 
 fn calibration() -> Calibration {
     let window = |w: u32| (0..32).map(|i| (w * 31 + i * i * 7 + i) % 320).collect();
-    Calibration { name: "numbers".into(), windows: (0..16).map(window).collect() }
+    Calibration { name: "numbers".into(), windows: (0..16).map(window).collect(), chosen: None }
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod ops;
 mod pool;
 mod random;
 mod schedule;
+mod served;
 mod tensor;
 mod timing;
 mod train;

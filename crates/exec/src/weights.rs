@@ -7,8 +7,9 @@
 
 use crate::Error;
 use crate::forward::Update;
+use crate::served::served;
 use codec::{Dtype, Encoding};
-use graph::{Graph, Op, Weight, WeightId, WeightStore};
+use graph::{Graph, Op, SourceError, Weight, WeightId, WeightStore};
 use half::bf16;
 use kernels::{PackedBf16, Real};
 use rayon::prelude::*;
@@ -227,15 +228,20 @@ impl<R: Scalar> Weights<R> {
         self.slots[id.0].held.as_ref()
     }
 
-    /// `y = x · Wᵀ + b`, in the type that the weight is held in.
+    /// `y = x · Wᵀ + b`, in the type that the weight is held in; `x` as a server will have it.
     pub(crate) fn linear(&self, x: &[R], weight: WeightId, bias: Option<WeightId>, y: &mut [R]) -> Result<(), Error> {
         let bias = bias.map(|b| self.full(b)).transpose()?;
+        let of = self.store.get(weight);
+        let served = match self.store.run.inputs.get(&weight) {
+            Some(quant) => served(*quant, x, of.cols()).map(Some),
+            None => Ok(None),
+        };
+        let served =
+            served.map_err(|source| unreadable(&of.name, SourceError::Codec { name: of.name.clone(), source }))?;
+        let x = served.as_deref().unwrap_or(x);
         match self.held(weight) {
             Some(Held::Half(packed)) => R::linear_bf16(x, packed, bias, y),
-            _ => {
-                let of = self.store.get(weight);
-                kernels::linear(x, self.full(weight)?, bias, y, of.cols(), of.rows());
-            }
+            _ => kernels::linear(x, self.full(weight)?, bias, y, of.cols(), of.rows()),
         }
         Ok(())
     }
@@ -288,7 +294,7 @@ fn products(graph: &Graph, store: &WeightStore) -> Vec<bool> {
     products
 }
 
-fn unreadable(node: &str, source: graph::SourceError) -> Error {
+fn unreadable(node: &str, source: SourceError) -> Error {
     Error::Weight { node: node.into(), source }
 }
 

@@ -11,6 +11,7 @@ pub mod hf;
 pub mod images;
 pub mod imatrix;
 mod mapped;
+pub mod memory;
 pub mod onnx;
 pub mod safetensors;
 mod shape;

@@ -1,6 +1,6 @@
 //! How a model is to be run beside its weights: inputs of linear layers in few bits, and keys and values in the cache.
 //!
-//! Nothing here changes what runs in this program; servers do it when they load the artifact. Calibration fills in the
+//! Servers do it when they load the artifact, and so does the executor, so that what it costs is measured. Calibration fills in the
 //! scales ([`crate::WeightStore::run`]), importers read them back, exporters write them.
 
 use crate::WeightId;

@@ -62,7 +62,9 @@ mod softmax;
 pub use activation::{Activation, activate, activate_grad, gated, gated_grad};
 pub use adamw::{AdamW, adamw};
 pub use attention::{Attention, AttentionSaved, attention, attention_grad};
-pub use bf16::{BF16_TOLERANCE, Bf16Choice, Bf16Path, PackedBf16, bf16_path, linear_bf16, linear_bf16_once};
+pub use bf16::{
+    BF16_TOLERANCE, Bf16Choice, Bf16Path, PackedBf16, bf16_path, gram, gram_bf16, linear_bf16, linear_bf16_once,
+};
 pub use binary::{Binary, Pair, Side, binary, binary_grad};
 pub use channel_norm::{
     Affine, Channels, Moments, NormGrads, add_channel_sums, batch_norm, batch_norm_grad, channel_moments,

@@ -78,6 +78,8 @@ pub struct Learning {
     pub batch: u64,
     /// What waits between blocks does so in files.
     pub spill: bool,
+    /// The whole model is refined at the end.
+    pub refines: bool,
 }
 
 /// What a plan will take. Bytes of weights are exact, the rest are estimates.
@@ -167,7 +169,10 @@ fn learning_memory(model: &Model, tensors: &[PlannedTensor], setting: &Setting<'
     let running = batch + 2 * ffn * hidden * 4;
     // Numbers and gradients in f32, two values and codes and a position each; the activations of a batch, and their gradients.
     let refining = 6 * largest_layer(model, config.layers.len()) + 3 * batch;
-    waiting + running.max(solving).max(if learns_blocks(tensors) { refining } else { 0 })
+    let blocks = waiting + running.max(solving).max(if learns_blocks(tensors) { refining } else { 0 });
+    // Both models in f32, gradients, and two values and codes and a position for each number.
+    let whole = if learning.refines { 26 * model.parameters() as u64 + 3 * batch } else { 0 };
+    blocks.max(whole)
 }
 
 /// Statistics of a matrix's inputs and their drift, the factor and its source, the matrix before and after correction,

@@ -50,7 +50,7 @@ pub struct Provenance {
 }
 
 /// Text that methods learned from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CalibratedOn {
     /// Where it is from.
     pub name: String,
@@ -58,6 +58,18 @@ pub struct CalibratedOn {
     pub windows: usize,
     /// Tokens of a window.
     pub length: usize,
+    /// What the choice of the windows was worth, where `calibrate-data` chose them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<ChosenText>,
+}
+
+/// Words of chosen windows, beside those of windows that were not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChosenText {
+    /// Share of the different words of the rest of the texts that were chosen somewhere.
+    pub words: f64,
+    /// The same of as many random windows, seed by seed.
+    pub random: Vec<f64>,
 }
 
 /// How the codes of a weight were chosen.

@@ -40,7 +40,7 @@ pub use counters::{Counters, macs};
 pub use energy::{Energy, EnergyBy, estimated_energy};
 pub use fusion::{Conversion, FusedNode, Fusion, Runs, To};
 pub use journal::{
-    CalibratedOn, Check, FileHash, Fitted, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus,
+    CalibratedOn, Check, ChosenText, FileHash, Fitted, Journal, Note, Proof, Provenance, Stage, TensorEntry, Versus,
 };
 pub use measure::{Comparison, Conditions, Divergence, Estimate, Latency, Machine, Perplexity, Protocol};
 pub use method::{Learns, Method};
@@ -52,12 +52,12 @@ pub use network::{
 pub use order::{Ordered, Ordering};
 pub use pace::{Curve, Gradual, Pace, Penalty};
 pub use pattern::Pattern;
-pub use plan::{Plan, PlannedTensor, RoleSummary};
+pub use plan::{ExpertTokens, Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
 pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, Resource};
 pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator, levels_name};
 pub use recipe::{
-    CalibrationSpec, Container, Experts, Goal, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation,
+    CalibrationSpec, Container, Experts, Goal, KvCache, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation,
 };
 pub use resolve::{PlanError, resolve};
 pub use sparse::{SparseBy, SparseSpec, Zeros, ZerosError};

@@ -54,6 +54,10 @@ pub struct Validation {
     pub rank_correlation: f64,
     /// The factor that half of the predictions are within.
     pub typical_factor: f64,
+    /// Spearman's rank correlation of what Fisher information alone predicts, nothing measured, where there was memory
+    /// for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fisher: Option<f64>,
 }
 
 /// How a budget was spent.

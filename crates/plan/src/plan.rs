@@ -23,10 +23,30 @@ pub struct Plan {
     /// How a budget was spent on units of the model, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent: Option<Spent>,
+    /// How many tokens of the calibration text reach each expert of a layer, where that was counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub experts: Vec<ExpertTokens>,
     /// What was asked for.
     pub recipe: Recipe,
     /// Every weight, in the order of the model.
     pub tensors: Vec<PlannedTensor>,
+}
+
+/// Tokens of calibration text that the router of a layer sends to its experts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ExpertTokens {
+    /// The decoder layer.
+    pub layer: usize,
+    /// To each expert.
+    pub tokens: Vec<u64>,
+}
+
+impl ExpertTokens {
+    /// Experts that no token reaches.
+    pub fn unseen(&self) -> Vec<usize> {
+        self.tokens.iter().enumerate().filter(|(_, tokens)| **tokens == 0).map(|(expert, _)| expert).collect()
+    }
 }
 
 /// What becomes of one weight.

@@ -127,6 +127,9 @@ pub struct CalibrationSpec {
     /// Which tokens experts learn from.
     #[serde(skip_serializing_if = "Experts::is_default")]
     pub experts: Experts,
+    /// Whether the rounding of all matrices is learned together at the end, on divergence from the original.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refine: bool,
 }
 
 /// Which tokens the experts of a mixture learn from.
@@ -208,6 +211,25 @@ pub struct Output {
     /// No file larger than this, where one tensor is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_size: Option<Bytes>,
+    /// How servers are to keep keys and values; as they do by themselves where it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<KvCache>,
+}
+
+/// How servers keep keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KvCache {
+    /// In E4M3, under scales found on calibration text.
+    Fp8,
+}
+
+impl std::str::FromStr for KvCache {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<KvCache, &'static str> {
+        if word == "fp8" { Ok(KvCache::Fp8) } else { Err("expected fp8") }
+    }
 }
 
 /// How the artifact is proven.

@@ -118,7 +118,16 @@ fn as_is(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, 
     let (container, mix) = (Container::Onnx, step_names(&recipe.steps));
     let prediction = cost::predict(model, &tensors, setting);
     let parameters = model.parameters() as u64;
-    Ok(Plan { container, mix, parameters, prediction, spent: None, recipe: recipe.clone(), tensors })
+    Ok(Plan {
+        container,
+        mix,
+        parameters,
+        prediction,
+        spent: None,
+        experts: Vec::new(),
+        recipe: recipe.clone(),
+        tensors,
+    })
 }
 
 /// The plan for a decoder that is pruned: its weights stay plain, so that they can be quantized afterwards.
@@ -189,7 +198,16 @@ pub(crate) fn plan(
     }
     let prediction = cost::predict(model, &tensors, setting);
     let parameters = model.parameters() as u64;
-    Ok(Plan { container, mix, parameters, prediction, spent: None, recipe: recipe.clone(), tensors })
+    Ok(Plan {
+        container,
+        mix,
+        parameters,
+        prediction,
+        spent: None,
+        experts: Vec::new(),
+        recipe: recipe.clone(),
+        tensors,
+    })
 }
 
 /// The matrices that the model multiplies by: the ones that calibration says something of.

@@ -3,7 +3,7 @@
 use crate::chart::{self, Bar, Dot};
 use crate::{Report, text};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use plan::{Comparison, Estimate, Spent, Versus};
+use plan::{ChosenText, Comparison, Estimate, Spent, Versus};
 use std::collections::BTreeMap;
 
 const STYLE: &str = include_str!("style.css");
@@ -46,8 +46,26 @@ fn lead(report: &Report) -> String {
     let tool = &report.journal.provenance.tool;
     let lead = format!("{} weights as {} in {}, by {tool}.", plan.parameters, plan.mix, plan.container);
     match &report.journal.calibration {
-        Some(on) => format!("{lead} Calibrated on {} windows of {} tokens of {}.", on.windows, on.length, on.name),
+        Some(on) => {
+            let chosen = on.chosen.as_ref().map_or(String::new(), chosen);
+            format!("{lead} Calibrated on {} windows of {} tokens of {}.{chosen}", on.windows, on.length, on.name)
+        }
         None => lead,
+    }
+}
+
+/// What the choice of calibration windows was worth.
+fn chosen(text: &ChosenText) -> String {
+    let words = format!(" They hold {:.1} % of the different words of the rest", 100.0 * text.words);
+    let least = text.random.iter().copied().reduce(f64::min);
+    match (least, text.random.iter().copied().reduce(f64::max)) {
+        (Some(least), Some(most)) => format!(
+            "{words}; as many at random, over {} seeds, {:.1} to {:.1} %.",
+            text.random.len(),
+            100.0 * least,
+            100.0 * most
+        ),
+        _ => format!("{words}."),
     }
 }
 

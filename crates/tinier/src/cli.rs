@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use engine::data::{Method as DataMethod, Mix};
 use formats::images::Layout;
-use plan::{Bpw, Budget, Bytes, Container, DistillSpec, Method, Preset, Step, TrainingSpec, Transform};
+use plan::{Bpw, Budget, Bytes, Container, DistillSpec, KvCache, Method, Preset, Step, TrainingSpec, Transform};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -125,6 +125,9 @@ pub struct Goal {
     /// Split the artifact into files of at most this size
     #[arg(long, value_name = "SIZE")]
     pub split_size: Option<Bytes>,
+    /// Give servers the scales of a key-value cache in eight bits: fp8 (compressed-tensors)
+    #[arg(long, value_name = "TYPE")]
+    pub kv_cache: Option<KvCache>,
 }
 
 /// Recovery as it is where only its length is given.
@@ -205,6 +208,10 @@ pub struct Learn {
     /// Gather statistics from the original alone: faster, and not as good
     #[arg(long)]
     pub whole_model: bool,
+    /// At the end, learn the rounding of all matrices together on divergence from the original: better, and takes memory
+    /// for the whole model several times over
+    #[arg(long)]
+    pub refine: bool,
     /// Let every expert of a mixture learn from all tokens, not only from those routed to it: slower
     #[arg(long)]
     pub all_experts: bool,

@@ -67,6 +67,7 @@ impl Progress for Bar {
         let amounts = match unit {
             Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}",
             Unit::Weights => "{pos}/{len} tensors",
+            Unit::Blocks => "{pos}/{len} blocks",
             Unit::Tokens => "{pos}/{len} tokens  {per_sec}",
             Unit::Samples => "{pos}/{len} samples  {per_sec}",
             Unit::Groups => "{pos} groups",

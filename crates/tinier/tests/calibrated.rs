@@ -74,3 +74,39 @@ fn a_checkpoint_of_another_run_is_not_taken() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("another run"), "{error}");
 }
+
+/// A run that makes a folder whose servers need scales of inputs and caches.
+fn served(folder: &Path, calibration: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tinier"));
+    command.current_dir(folder).args(["--quiet", "compress", MODEL, "served", "--preset", "fp8-static"]);
+    command.args([
+        "--kv-cache",
+        "fp8",
+        "--method",
+        "round",
+        "--text",
+        "text.txt",
+        "--context",
+        "64",
+        "--tokens",
+        "128",
+    ]);
+    command.args(calibration).output().expect("the binary runs")
+}
+
+#[test]
+fn scales_of_inputs_and_caches_are_found_on_text_or_asked_for() {
+    let folder = TempDir::new().expect("a folder");
+    let at = folder.path();
+    text(at);
+    let without = served(at, &[]);
+    let error = String::from_utf8_lossy(&without.stderr);
+    assert!(!without.status.success() && error.contains("--calibration"), "{error}");
+    let with = served(at, &["--calibration", "text.txt", "--samples", "4", "--length", "64"]);
+    assert!(with.status.success(), "{}", String::from_utf8_lossy(&with.stderr));
+    let weights = fs::read(at.join("served/model.safetensors")).expect("the weights are there");
+    let header = String::from_utf8_lossy(&weights[..weights.len().min(1 << 16)]);
+    for scale in ["q_proj.input_scale", "down_proj.input_scale", "self_attn.k_scale", "self_attn.v_scale"] {
+        assert!(header.contains(scale), "{scale}");
+    }
+}

@@ -22,7 +22,7 @@ use super::mix::normalized;
 use super::random::Random;
 use super::{DataError, Pool};
 use crate::Lane;
-use exec::Data;
+use exec::{Compute, Data};
 use graph::{Graph, WeightStore};
 use rayon::prelude::*;
 
@@ -41,7 +41,7 @@ pub fn features(graph: &Graph, weights: &WeightStore, pool: &Pool, block: usize)
     let all: Vec<Vec<u32>> = (0..pool.len()).map(|w| pool.ids(w)).collect();
     let mut features = Vec::with_capacity(all.len());
     for windows in all.chunks((TOGETHER / pool.length).max(1)) {
-        let mut lane = Lane::new(graph, weights, pool.vocab, windows, None)?;
+        let mut lane = Lane::new(graph, weights, pool.vocab, windows, None, Compute::F32)?;
         lane.advance(0..end)?;
         for batch in 0..lane.batches() {
             features.extend(means(&mut lane, graph, end, batch, pool.length)?);

@@ -24,7 +24,7 @@ pub use mix::Mix;
 pub use selection::{Chosen, Coverage, Origin, Selection};
 
 use crate::LaneError;
-use random::Random;
+pub(crate) use random::Random;
 use serde::{Deserialize, Serialize};
 
 /// A text as token ids.

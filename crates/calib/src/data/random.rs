@@ -1,6 +1,6 @@
 //! SplitMix64: small, and the same everywhere (Steele, Lea, Flood 2014).
 
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Random {

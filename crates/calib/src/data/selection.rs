@@ -20,6 +20,9 @@ pub struct Selection {
     pub sources: Vec<Origin>,
     /// How much of the pool's vocabulary it has.
     pub coverage: Coverage,
+    /// What as many random windows would have had, seed by seed, where that was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub random: Vec<Coverage>,
     /// The windows, in the order in which they were chosen.
     pub windows: Vec<Chosen>,
 }
@@ -84,6 +87,7 @@ impl Selection {
             length: pool.length,
             sources: pool.sources.iter().map(origin).collect(),
             coverage: Coverage::of(pool, windows, words),
+            random: Vec::new(),
             windows: windows.iter().map(chosen).collect(),
         }
     }

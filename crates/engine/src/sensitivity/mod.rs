@@ -7,7 +7,8 @@
 //! that tokens are looked up in has three, for its own output tells less of it.
 //!
 //! A prediction is an error times the measured worth of errors. It is held against further measurements, of pairs
-//! that it knew nothing of; their rank correlation stands in the plan. What was measured takes the place of what was
+//! that it knew nothing of; their rank correlation stands in the plan, and beside it that of a guess for which nothing is
+//! run but a few windows backward, by [Fisher information](calib::fisher). What was measured takes the place of what was
 //! predicted. Sums run in a fixed order, so the same text gives the same figures at any number of threads.
 //!
 //! Sources: the second-order view of the loss by Dong et al., HAWQ-V2 (arXiv 1911.03852); measured divergence for each
@@ -16,6 +17,7 @@
 mod bench;
 mod survey;
 
+use crate::quality::resident;
 use crate::{Calibration, EngineError, Options, Progress, Unit as Count};
 use bench::Bench;
 use graph::{Model, Op, WeightId};
@@ -51,18 +53,45 @@ pub(crate) fn measure(
         progress.advance(1);
     }
     progress.end();
+    let guesses = fisher(model, &survey, calibration, options)?;
     let errors = survey.errors;
-    let mut beside = Vec::new();
+    let (mut beside, mut guessed) = (Vec::new(), Vec::new());
     for (n, unit) in units.iter_mut().enumerate() {
         let of_unit = anchors.range((n, 0)..(n + 1, 0)).filter_map(|pair| Some((pair.1, *losses.get(pair)?)));
         let worths: Vec<(usize, f64)> = of_unit.collect();
         for (c, candidate) in unit.candidates.iter_mut().enumerate() {
             let (predicted, found) = (predict(&errors[n], &worths, c), losses.get(&(n, c)).copied());
             beside.extend(found.filter(|_| held.contains(&(n, c))).map(|found| (predicted, found)));
+            let guess = guesses.as_ref().map(|guesses| guesses[n] * errors[n][c]);
+            guessed.extend(guess.zip(found).filter(|_| held.contains(&(n, c))));
             candidate.loss = found.unwrap_or(predicted);
         }
     }
-    Ok(Sensitivity { units, validation: validate(&beside) })
+    let fisher = guesses.map(|_| validate(&guessed).rank_correlation);
+    Ok(Sensitivity { units, validation: Validation { fisher, ..validate(&beside) } })
+}
+
+/// Windows that Fisher information is of, and tokens of each, at most.
+const FISHER: (usize, usize) = (32, 64);
+
+/// Nats per token that a squared error of each unit is worth by Fisher information; `None` where gradients of the whole
+/// model take more memory than it may.
+fn fisher(
+    model: &Model,
+    survey: &Survey<'_>,
+    calibration: &Calibration,
+    options: &Options<'_>,
+) -> Result<Option<Vec<f64>>, EngineError> {
+    let fits = 4 * model.parameters() as u64 <= resident(options.max_memory);
+    let Some(graph) = model.graph().filter(|_| fits) else { return Ok(None) };
+    let windows = windows(calibration, FISHER.0, FISHER.1, 0.25);
+    let traces = calib::fisher(graph, &model.weights, &|id| survey.inputs.contains_key(&id), &windows, options.seed)?;
+    let worth = |id: &WeightId| {
+        let (trace, inputs) = (traces.get(id)?, survey.inputs.get(id)?);
+        Some(trace / (2.0 * inputs.power * inputs.tokens as f64 * model.weights.get(*id).rows() as f64))
+    };
+    let mean = |unit: &Unit| unit.weights.iter().filter_map(worth).sum::<f64>() / unit.weights.len().max(1) as f64;
+    Ok(Some(survey.units().iter().map(mean).collect()))
 }
 
 /// The pairs that worths of errors are measured on, and others to hold predictions against.
@@ -132,6 +161,7 @@ fn validate(beside: &[(f64, f64)]) -> Validation {
         pairs: beside.len(),
         rank_correlation: correlation(&ranks(|pair| pair.0), &ranks(|pair| pair.1)),
         typical_factor: factors.get(factors.len() / 2).copied().unwrap_or(1.0),
+        fisher: None,
     }
 }
 

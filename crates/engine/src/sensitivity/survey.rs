@@ -27,13 +27,23 @@ pub(super) struct Survey<'a> {
     measured: &'a BTreeSet<Pair>,
     /// Squared errors of outputs, summed over the text, for each candidate of each unit.
     pub errors: Vec<Vec<f64>>,
+    /// What is known of the inputs of each matrix.
+    pub inputs: BTreeMap<WeightId, Power>,
     encoded: BTreeMap<(WeightId, Pair), Arc<dyn Source>>,
+}
+
+/// How large the inputs of a matrix are.
+pub(super) struct Power {
+    /// Mean squared length of a row.
+    pub power: f64,
+    /// Rows.
+    pub tokens: u64,
 }
 
 impl<'a> Survey<'a> {
     pub fn new(model: &'a Model, units: &'a [Unit], method: Method, measured: &'a BTreeSet<Pair>) -> Survey<'a> {
         let errors = units.iter().map(|unit| vec![0.0; unit.candidates.len()]).collect();
-        Survey { model, units, method, measured, errors, encoded: BTreeMap::new() }
+        Survey { model, units, method, measured, errors, inputs: BTreeMap::new(), encoded: BTreeMap::new() }
     }
 
     /// Runs over the text and tries all candidates.
@@ -63,6 +73,8 @@ impl<'a> Survey<'a> {
         for segment in walk.segments() {
             walk.survey(&segment, &jobs, &mut |job, inputs| {
                 progress.advance(u64::from(unseen.remove(&job.weight)));
+                let power = inputs.importance().iter().map(|x| f64::from(*x)).sum();
+                self.inputs.insert(job.weight, Power { power, tokens: inputs.tokens() });
                 self.try_all(job.weight, of[&job.weight], Some(inputs))
             })?;
         }
@@ -71,6 +83,11 @@ impl<'a> Survey<'a> {
             progress.advance(1);
             self.try_all(id, of[&id], None)
         })
+    }
+
+    /// What was tried.
+    pub fn units(&self) -> &'a [Unit] {
+        self.units
     }
 
     /// The model with a unit as it would be, rounded where it was not encoded.

@@ -4,9 +4,11 @@
 use super::Rule;
 use crate::backward::Backward;
 use crate::forward::Forward;
+use crate::served::cached;
 use crate::{Data, Error, Scalar, Tensor};
 use graph::ops::Attention;
 use kernels::AttentionSaved;
+use std::sync::Arc;
 
 /// The kernel's description of this attention.
 fn rule(op: &Attention, batch: usize, queries: usize, keys: usize) -> kernels::Attention {
@@ -30,9 +32,18 @@ fn sizes<R>(q: &Tensor<R>) -> (usize, usize) {
     (q.rows().checked_div(tokens).unwrap_or(0), tokens)
 }
 
+/// Keys or values as the cache of a server has them.
+fn in_cache<R: Scalar>(x: Arc<Tensor<R>>, scale: Option<f32>) -> Result<Arc<Tensor<R>>, Error> {
+    let Some(scale) = scale else { return Ok(x) };
+    Ok(Arc::new(Tensor::new(x.shape().to_vec(), cached(scale, x.data()))?))
+}
+
 impl<R: Scalar> Rule<R> for Attention {
     fn forward(&self, cx: &mut Forward<'_, R>) -> Result<Vec<Data<R>>, Error> {
-        let (q, k, v) = (cx.float(0)?, cx.float(1)?, cx.float(2)?);
+        let q = cx.float(0)?;
+        let scales = cx.weights.store().run.cache.get(&self.slot).copied();
+        let k = in_cache(cx.float(1)?, scales.map(|scales| scales.key))?;
+        let v = in_cache(cx.float(2)?, scales.map(|scales| scales.value))?;
         let (batch, tokens) = sizes(&q);
         let mut y = cx.pool.tensor(q.shape().to_vec());
         let Some(cache) = &mut cx.cache else {

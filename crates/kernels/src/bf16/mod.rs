@@ -6,6 +6,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod gram;
 mod packed;
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 
 use half::bf16;
 
+pub use gram::{gram, gram_bf16};
 pub use packed::PackedBf16;
 
 use crate::matmul::{MatMut, MatRef, Write, fill_bias, tokens};

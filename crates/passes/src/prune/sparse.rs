@@ -25,7 +25,7 @@ use super::PruneError;
 use crate::quantize::factor::Factor;
 use calib::{Depth, Inputs, Lane};
 use codec::{Encoding, Matrix};
-use exec::Tap;
+use exec::{Compute, Tap};
 use graph::{Buffer, Graph, Model, Node, Op, Patch, WeightId};
 use plan::{SparseBy, SparseSpec, Zeros};
 use rayon::prelude::*;
@@ -67,7 +67,7 @@ pub fn sparsify(
         return sparse.done();
     }
     let Some(config) = model.decoder().filter(|_| !windows.is_empty()) else { return Err(PruneError::NoText) };
-    let mut lane = Lane::new(graph, &model.weights, config.vocab, windows, None)?;
+    let mut lane = Lane::new(graph, &model.weights, config.vocab, windows, None, Compute::F32)?;
     for segment in lane.executor().segments().to_vec() {
         let ids = graph.nodes()[segment.clone()].iter().flat_map(matrices).filter(|id| asked(model, *id, spec));
         let depth = if spec.by == SparseBy::Wanda { Depth::Columns } else { Depth::Hessian };

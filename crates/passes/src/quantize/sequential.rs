@@ -22,9 +22,10 @@ use crate::transform::{Reader, Scaling, scaling};
 use calib::{Depth, Inputs, Kept, Lane, LaneError};
 use codec::packed::Range as Numbers;
 use codec::{Encoding, Matrix, Part};
-use exec::{Data, Tap, Tensor, Values};
+use exec::{Compute, Data, Tap, Tensor, Values};
 use graph::ops::MoeExperts;
 use graph::{Buffer, Dim, Graph, GraphError, Model, Op, Patch, Source, SourceError, ValueId, WeightId};
+use kernels::{Bf16Path, bf16_path};
 use plan::{Experts, Method, Mode, Transform};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -123,8 +124,11 @@ impl<'a> Sequential<'a> {
         let (Some(graph), Some(config)) = (source.graph(), source.decoder()) else {
             return Err(SequentialError::NoGraph);
         };
-        let lane = |model: &Model| Lane::new(graph, &model.weights, config.vocab, windows, options.spill);
         let drifts = jobs.iter().any(|job| needs(job.method) == Some(Depth::Drift));
+        // What bf16 rounds away matters where two lanes are compared, not to a Hessian.
+        let fast = bf16_path().path != Bf16Path::Portable && !drifts;
+        let compute = if fast { Compute::Bf16 } else { Compute::F32 };
+        let lane = |model: &Model| Lane::new(graph, &model.weights, config.vocab, windows, options.spill, compute);
         let (seen, original) = match options.mode {
             Mode::WholeModel => (lane(source)?, None),
             Mode::Sequential => (lane(&model)?, drifts.then(|| lane(source)).transpose()?),

@@ -19,23 +19,21 @@
 //! method of AutoRound.
 //!
 //! **Differences.** Begins at descent's codes instead of rounding; scales are descent's and stay. Steps are as long as
-//! gradients are (relative to their mean in the matrix, cut at `STEEPEST`) instead of all alike, which was better from
+//! gradients are (relative to their mean in the matrix, cut) instead of all alike, which was better from
 //! such a start. The result is kept only where it lowers the block's error on all of the text; where descent left little,
 //! as in first blocks, it often does not, and the report says so.
 
 use super::sequential::{SequentialError, Solved};
-use codec::{Draft, DraftRow, Part};
+use super::sides::Sides;
 use exec::{Data, Executor, Grads, Tensor, Values};
-use graph::{Graph, Model, ValueId, WeightId};
+use graph::{Graph, Model, ValueId};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Batches that a block learns from.
 const STEPS: usize = 200;
 /// How far the first batch moves a number of mean slope, in steps of which `STEPS` lead from one value to the other.
-const RATE: f32 = 0.5;
-/// Slopes, in mean slopes, beyond which numbers move no faster.
-const STEEPEST: f32 = 4.0;
+const RATE: f32 = 0.25;
 
 /// What goes into a block in a batch, and what should come out.
 pub(super) struct Example {
@@ -50,20 +48,9 @@ pub(super) type Examples<'a> = &'a mut dyn FnMut(usize) -> Result<Example, Seque
 struct Block<'a> {
     executor: Executor<f32>,
     nodes: Range<usize>,
-    matrices: Vec<Matrix>,
+    matrices: Vec<Sides>,
     examples: Examples<'a>,
     count: usize,
-}
-
-/// A matrix whose codes are learned.
-struct Matrix {
-    weight: WeightId,
-    draft: Draft,
-    /// The two codes that each number can take, the chosen one first, and what they stand for.
-    codes: [Vec<u8>; 2],
-    values: [Vec<f32>; 2],
-    /// How far each number is on its way from the first to the second.
-    position: Vec<f32>,
 }
 
 /// Learns the codes of the matrices of a block again, in place. `source`: what they should be, `model`: what they are.
@@ -74,10 +61,10 @@ pub(super) fn learn(
     count: usize,
     examples: Examples<'_>,
 ) -> Result<(), SequentialError> {
-    let matrices = solved.iter().map(|s| Matrix::new(source, s)).collect::<Result<Vec<_>, _>>()?;
+    let matrices = solved.iter().map(|s| Sides::open(source, s.job, &s.parts)).collect::<Result<Vec<_>, _>>()?;
     let mut executor =
         Executor::new(graph, &model.weights, exec::Options::default()).map_err(calib::LaneError::from)?;
-    executor.train_only(|id| matrices.iter().any(|m| m.weight == id));
+    executor.train_only(|id| matrices.iter().any(|m| m.job.weight == id));
     let mut block = Block { executor, nodes: nodes.clone(), matrices, examples, count };
     let before = block.error()?;
     block.descend()?;
@@ -122,7 +109,7 @@ impl Block<'_> {
             self.backward(step % self.count, &mut grads)?;
             let rate = RATE * (STEPS - step) as f32 / (STEPS * STEPS) as f32;
             for matrix in &mut self.matrices {
-                if let Some(grad) = grads.get(matrix.weight) {
+                if let Some(grad) = grads.get(matrix.job.weight) {
                     matrix.step(grad, rate);
                 }
             }
@@ -148,10 +135,7 @@ impl Block<'_> {
 
     /// Gives the executor the numbers that are chosen now.
     fn show(&mut self) -> Result<(), SequentialError> {
-        for matrix in &self.matrices {
-            let held = self.executor.weights_mut().full_mut(matrix.weight).map_err(calib::LaneError::from)?;
-            held.par_iter_mut().enumerate().for_each(|(j, w)| *w = matrix.values[matrix.side(j)][j]);
-        }
+        self.matrices.iter().try_for_each(|matrix| matrix.show(&mut self.executor)).map_err(calib::LaneError::from)?;
         Ok(())
     }
 }
@@ -169,81 +153,4 @@ fn errors<'a>(
         let powers = wanted.data().chunks_exact(width).map(power).collect();
         Some((*id, Tensor::new(out.shape().to_vec(), difference).ok()?, powers))
     })
-}
-
-impl Matrix {
-    fn new(source: &Model, solved: &Solved) -> Result<Matrix, SequentialError> {
-        let weight = source.weights.get(solved.job.weight);
-        let (rows, cols) = (weight.rows(), weight.cols());
-        let original = weight.read()?;
-        weight.source.release(0..rows);
-        let codec = |source| super::solver::SolveError::Codec { weight: weight.name.clone(), source };
-        let mut draft = Draft::open(solved.job.encoding, rows, cols, &solved.parts).map_err(codec)?;
-        let mut choices = vec![Choice::default(); rows * cols];
-        let each = choices.par_chunks_mut(cols.max(1)).zip(original.par_chunks(cols.max(1)));
-        draft.rows().into_par_iter().zip(each).for_each(|(mut row, (out, x))| {
-            let codes = row.codes().to_vec();
-            out.iter_mut().enumerate().for_each(|(j, out)| *out = Choice::of(&row, j, codes[j], x[j]));
-        });
-        let side = |n: usize| choices.iter().map(|c| c.codes[n]).collect();
-        let value = |n: usize| choices.iter().map(|c| c.values[n]).collect();
-        Ok(Matrix {
-            weight: solved.job.weight,
-            draft,
-            codes: [side(0), side(1)],
-            values: [value(0), value(1)],
-            position: choices.iter().map(|c| c.position).collect(),
-        })
-    }
-
-    /// Which of its two values a number takes.
-    fn side(&self, j: usize) -> usize {
-        usize::from(self.position[j] > 0.5)
-    }
-
-    fn step(&mut self, grad: &[f32], rate: f32) {
-        let [first, second] = &self.values;
-        let slopes = || first.iter().zip(second).zip(grad).map(|((first, second), grad)| grad * (second - first));
-        let mean = (slopes().map(|s| f64::from(s.abs())).sum::<f64>() / grad.len().max(1) as f64) as f32;
-        if mean > 0.0 {
-            let steps = slopes().map(|slope| rate * (slope / mean).clamp(-STEEPEST, STEEPEST));
-            self.position.iter_mut().zip(steps).for_each(|(p, step)| *p = (*p - step).clamp(0.0, 1.0));
-        }
-    }
-
-    fn finish(mut self, source: &Model) -> Result<Vec<Part>, SequentialError> {
-        let chosen: Vec<u8> = (0..self.position.len()).map(|j| self.codes[self.side(j)][j]).collect();
-        let name = &source.weights.get(self.weight).name;
-        for (mut row, chosen) in
-            self.draft.rows().into_iter().zip(chosen.chunks(source.weights.get(self.weight).cols()))
-        {
-            row.codes().copy_from_slice(chosen);
-        }
-        let codec = |source| super::solver::SolveError::Codec { weight: name.clone(), source };
-        Ok(self.draft.finish().map_err(codec)?)
-    }
-}
-
-/// What a number can become.
-#[derive(Clone, Copy, Default)]
-struct Choice {
-    codes: [u8; 2],
-    values: [f32; 2],
-    position: f32,
-}
-
-/// Doublings of the distance at which the next value is looked for.
-const REACH: usize = 24;
-
-impl Choice {
-    /// The code it has, and the next one on the way to what it was.
-    fn of(row: &DraftRow<'_>, col: usize, code: u8, x: f32) -> Choice {
-        let value = row.value(col, code);
-        let none = Choice { codes: [code; 2], values: [value; 2], position: 0.0 };
-        let first = (value.abs().max(x.abs()) * 1e-3).max(f32::MIN_POSITIVE).copysign(x - value);
-        let probes = (0..REACH).map(|n| row.nearest(col, value + first * (1 << n) as f32));
-        let Some((other, far)) = probes.into_iter().find(|(_, far)| *far != value) else { return none };
-        let position = ((x - value) / (far - value)).clamp(0.0, 0.49);
-        Choice { codes: [code, other], values: [value, far], position }
-    }
 }

@@ -15,10 +15,14 @@ pub enum Pack {
     Int8,
     /// The same, and inputs in eight bits under a scale per token.
     W8A8,
+    /// The same, and inputs in eight bits under one calibrated scale.
+    W8A8Static,
     /// E4M3 floats, a scale per row.
     Fp8,
     /// The same, and inputs in E4M3 under a scale per token.
     Fp8Dynamic,
+    /// E4M3 floats, a scale per row, and inputs in E4M3 under one calibrated scale.
+    Fp8Static,
     /// E4M3 floats, a scale per 128 × 128; inputs in E4M3, a scale per 128.
     Fp8Block,
     /// Four-bit integers, a scale per 128.
@@ -29,23 +33,28 @@ pub enum Pack {
     W4A16Asym,
     /// NVIDIA's four-bit floats.
     Nvfp4,
+    /// The same, and inputs in them under one calibrated factor.
+    Nvfp4A4,
     /// OCP's four-bit floats.
     Mxfp4,
 }
 
 impl Pack {
     /// Every one, larger ones first.
-    pub const ALL: [Pack; 11] = [
+    pub const ALL: [Pack; 14] = [
         Pack::W8A16,
         Pack::Int8,
         Pack::W8A8,
+        Pack::W8A8Static,
         Pack::Fp8,
         Pack::Fp8Dynamic,
+        Pack::Fp8Static,
         Pack::Fp8Block,
         Pack::W4A16G32,
         Pack::W4A16Asym,
         Pack::W4A16,
         Pack::Nvfp4,
+        Pack::Nvfp4A4,
         Pack::Mxfp4,
     ];
 
@@ -57,11 +66,14 @@ impl Pack {
             Pack::W8A8 => "w8a8",
             Pack::Fp8 => "fp8",
             Pack::Fp8Dynamic => "fp8-dynamic",
+            Pack::W8A8Static => "w8a8-static",
+            Pack::Fp8Static => "fp8-static",
             Pack::Fp8Block => "fp8-block",
             Pack::W4A16G32 => "w4a16-g32",
             Pack::W4A16 => "w4a16",
             Pack::W4A16Asym => "w4a16-asym",
             Pack::Nvfp4 => "nvfp4",
+            Pack::Nvfp4A4 => "nvfp4-a4",
             Pack::Mxfp4 => "mxfp4",
         }
     }
@@ -77,7 +89,10 @@ impl Pack {
         match self {
             Pack::W8A8 => Some(InputQuant::Int8PerToken),
             Pack::Fp8Dynamic => Some(InputQuant::Fp8PerToken),
+            Pack::W8A8Static => Some(InputQuant::Int8 { scale: 0.0 }),
+            Pack::Fp8Static => Some(InputQuant::Fp8 { scale: 0.0 }),
             Pack::Fp8Block => Some(InputQuant::Fp8Groups),
+            Pack::Nvfp4A4 => Some(InputQuant::Nvfp4 { global: 0.0 }),
             _ => None,
         }
     }
@@ -87,8 +102,8 @@ impl Pack {
         let group = group_of(weight.cols());
         match self {
             Pack::W8A16 => Some(Packed::Int { bits: EIGHT, symmetric: true, per, scale }),
-            Pack::Int8 | Pack::W8A8 => Some(Packed::Int8 { per, scale }),
-            Pack::Fp8 | Pack::Fp8Dynamic => Some(Packed::Fp8 { per, scale }),
+            Pack::Int8 | Pack::W8A8 | Pack::W8A8Static => Some(Packed::Int8 { per, scale }),
+            Pack::Fp8 | Pack::Fp8Dynamic | Pack::Fp8Static => Some(Packed::Fp8 { per, scale }),
             Pack::Fp8Block => Some(Packed::Fp8 { per: Granularity::Block, scale }),
             Pack::W4A16G32 => {
                 let per = Granularity::group(32).filter(|_| weight.cols().is_multiple_of(32)).unwrap_or(per);
@@ -96,7 +111,7 @@ impl Pack {
             }
             Pack::W4A16 => Some(Packed::Int { bits: FOUR, symmetric: true, per: group, scale }),
             Pack::W4A16Asym => Some(Packed::Int { bits: FOUR, symmetric: false, per: group, scale }),
-            Pack::Nvfp4 => weight.cols().is_multiple_of(16).then_some(Packed::Nvfp4),
+            Pack::Nvfp4 | Pack::Nvfp4A4 => weight.cols().is_multiple_of(16).then_some(Packed::Nvfp4),
             Pack::Mxfp4 => weight.cols().is_multiple_of(32).then_some(Packed::Mxfp4),
         }
     }

@@ -37,12 +37,12 @@ pub fn run(args: CalibrateData, common: &Common) -> Result<()> {
     let length = args.length.unwrap_or_else(|| imported.model.decoder().map_or(LENGTH, |c| c.context.min(LENGTH)));
     let texts = Texts::new(&imported, &files, length, &bar)?;
     let choice = Choice { method: args.method, mix: args.mix, samples: args.samples, seed: common.seed };
-    let selection = texts.choose(choice, args.block.unwrap_or_else(|| middle(&imported)), &bar)?;
-    let random = texts.at_random(choice, args.compare_seeds)?;
+    let mut selection = texts.choose(choice, args.block.unwrap_or_else(|| middle(&imported)), &bar)?;
+    selection.random = texts.at_random(choice, args.compare_seeds)?;
     write(&args, &selection)?;
     let output = args.output.display().to_string();
     let (windows, coverage) = (selection.windows.len(), selection.coverage);
-    let report = Report { output, windows, of: texts.windows(), length, coverage, random };
+    let report = Report { output, windows, of: texts.windows(), length, coverage, random: selection.random };
     if common.json { output::json(&report) } else { say(&report) }
 }
 

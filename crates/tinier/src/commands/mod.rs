@@ -53,6 +53,7 @@ impl Asked {
         recipe.steps.extend(steps);
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
+        recipe.output.kv_cache = goal.kv_cache.or(recipe.output.kv_cache);
         recipe.method = learn.method.or(recipe.method);
         if !learn.transform.is_empty() {
             recipe.transforms.clone_from(&learn.transform);
@@ -107,6 +108,7 @@ fn calibration_spec(learn: &Learn, recipe: &CalibrationSpec) -> CalibrationSpec 
         samples: learn.samples.or(recipe.samples),
         length: learn.length.or(recipe.length),
         mode: if learn.whole_model { Mode::WholeModel } else { recipe.mode },
+        refine: learn.refine || recipe.refine,
         experts: if learn.all_experts { Experts::All } else { recipe.experts },
     }
 }

@@ -4,7 +4,7 @@ use super::{Asked, options};
 use crate::cli::{Common, PlanArgs};
 use crate::progress::Bar;
 use crate::{output, source};
-use ::plan::{Bytes, Plan};
+use ::plan::{Bytes, ExpertTokens, Plan};
 use anyhow::Result;
 use report::text::seconds;
 
@@ -13,7 +13,9 @@ pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
     let asked = Asked::read(&args.goal, &args.steps, &args.learn, args.max_kld)?;
     let calibration = source::calibration(asked.calibration(), &imported)?;
     let options = engine::Options { calibration: calibration.as_ref(), ..options(common, None) };
-    let plan = asked.resolve(&imported, &options, &Bar::new(common.quiet || common.json))?;
+    let bar = Bar::new(common.quiet || common.json);
+    let mut plan = asked.resolve(&imported, &options, &bar)?;
+    plan.experts = engine::expert_tokens(&imported, &options, &bar)?;
     if let Some(path) = &args.output {
         formats::atomic::write_file(path, plan.to_toml().as_bytes())?;
     }
@@ -27,6 +29,28 @@ pub fn run(args: PlanArgs, common: &Common) -> Result<()> {
         output::text(&format!("\n{}", tried(&smoke)))?;
     }
     Ok(())
+}
+
+/// What the calibration text leaves unknown of experts.
+fn experts(layers: &[ExpertTokens]) -> Option<Vec<String>> {
+    let all: usize = layers.iter().map(|l| l.tokens.len()).sum();
+    let least = layers.iter().flat_map(|l| &l.tokens).min()?;
+    let unseen: Vec<String> = layers
+        .iter()
+        .filter(|layer| !layer.unseen().is_empty())
+        .map(|layer| {
+            let numbers: Vec<String> = layer.unseen().iter().map(usize::to_string).collect();
+            format!("{} of layer {}", numbers.join(", "), layer.layer)
+        })
+        .collect();
+    let told = match unseen.is_empty() {
+        true => format!("each of {all} sees at least {least} tokens of the calibration text"),
+        false => format!(
+            "no token reaches {}, which would be rounded: give more text, or take --all-experts",
+            unseen.join("; ")
+        ),
+    };
+    Some(vec!["experts".into(), told])
 }
 
 /// What a trial of one block found.
@@ -69,12 +93,14 @@ pub fn summary(plan: &Plan) -> String {
         let v = &spent.validation;
         let (loss, bound) = (spent.loss, spent.bound);
         rows.insert(2, row("losses", format!("{loss:.2e} nats together, no choice of these bytes below {bound:.2e}")));
+        let fisher = v.fisher.map_or(String::new(), |r| format!("; Fisher information alone: {r:.3}"));
         let checked = format!(
-            "rank correlation {:.3} with {} measurements, half within a factor of {:.2}",
+            "rank correlation {:.3} with {} measurements, half within a factor of {:.2}{fisher}",
             v.rank_correlation, v.pairs, v.typical_factor
         );
         rows.insert(3, row("predicted", checked));
     }
+    rows.extend(experts(&plan.experts));
     if !plan.recipe.transforms.is_empty() {
         let names: Vec<_> = plan.recipe.transforms.iter().map(|t| t.name()).collect();
         rows.insert(1, row("transforms", names.join(", ")));
