@@ -284,6 +284,51 @@ fn products_of_integers_come_back() {
 }
 
 #[test]
+fn mostly_zeros_are_stored_sparse() {
+    let conv = || network(13, vec![node("Conv", &["x", "w"], &["y"], vec![])], vec![floats("w", &[16, 4, 3, 3])]);
+    let mut opened = open(conv());
+    let model = &mut opened.model;
+    let id = model.weights.find("w").expect("a weight");
+    let weight = model.weights.get(id).clone();
+    let numbers = weight.read().expect("reads");
+    let kept: Vec<f32> = numbers.iter().enumerate().map(|(i, x)| if i % 9 == 4 { *x } else { 0.0 }).collect();
+    let made = Weight::from_f32("w", weight.place, weight.shape.clone(), &kept).expect("fits");
+    model.apply(Patch::default().encode(model, id, made.encoding, made.source)).expect("applies");
+    let again = rewritten(&opened);
+    let proto = again.network.as_deref().expect("from ONNX").file.graph().clone();
+    let ([], [sparse]) = (&proto.initializer[..], &proto.sparse_initializer[..]) else { panic!("{proto:?}") };
+    let held = kept.iter().filter(|x| **x != 0.0).count() as i64;
+    assert_eq!((&sparse.dims[..], sparse.values.as_ref().map(|v| v.dims[0])), (&[16, 4, 3, 3][..], Some(held)));
+    let read = |opened: &Imported| {
+        let id = opened.model.weights.find("w").expect("a weight");
+        opened.model.weights.get(id).read().expect("reads")
+    };
+    assert_eq!(read(&again), kept);
+    // Written again it stays as it is; whole again it is no longer sparse.
+    assert_eq!(rewritten(&again).network.as_deref().expect("from ONNX").file.graph(), &proto);
+    let mut whole = again;
+    let id = whole.model.weights.find("w").expect("a weight");
+    let patch = Patch::default().encode(&whole.model, id, weight.encoding, weight.source.clone());
+    whole.model.apply(patch).expect("applies");
+    let whole = rewritten(&whole);
+    assert_eq!(read(&whole), numbers);
+    assert!(whole.network.as_deref().expect("from ONNX").file.graph().sparse_initializer.is_empty());
+    // Indices by axis; and indices beyond the end, behind which nothing is looked into.
+    let with = |dims: &[i64], indices: &[i64]| {
+        let (mut graph, mut sparse) = (proto.clone(), proto.sparse_initializer[0].clone());
+        sparse.values = Some(tensor("w", DataType::Float, &[1], 2f32.to_le_bytes().to_vec()));
+        let bytes = indices.iter().flat_map(|n| n.to_le_bytes()).collect();
+        sparse.indices = Some(tensor("", DataType::Int64, dims, bytes));
+        graph.sparse_initializer = vec![sparse];
+        open(ModelProto { graph: Some(graph), ..conv() })
+    };
+    assert_eq!(read(&with(&[1, 4], &[1, 0, 0, 2])).iter().position(|x| *x == 2.0), Some(36 + 2));
+    for (dims, indices) in [(&[1][..], &[576][..]), (&[1], &[-1]), (&[1, 4], &[0, 4, 0, 0]), (&[2], &[1, 2])] {
+        assert!(matches!(graph(&with(dims, indices)).nodes()[0].op, Op::Opaque(_)), "{indices:?}");
+    }
+}
+
+#[test]
 fn nothing_done_changes_nothing() {
     let opened = open(small());
     let again = rewritten(&opened);

@@ -92,12 +92,13 @@ fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Resu
     let made = made.map_err(failed)?;
     *model = made.model;
     let share = made.zeros as f64 / made.all.max(1) as f64;
-    let what = format!(
-        "{:.1} % of the numbers of {} matrices are zero; they are stored all the same, so nothing is smaller: only a runtime \
-         with sparse kernels gains",
-        100.0 * share,
-        made.matrices
-    );
+    let stored = match model.decoder() {
+        Some(_) => "they are stored all the same, so nothing is smaller: only a runtime with sparse kernels gains",
+        None => {
+            "a weight is stored sparse where that is smaller, from two thirds of zeros on; what runs is as large as before"
+        }
+    };
+    let what = format!("{:.1} % of the numbers of {} matrices are zero; {stored}", 100.0 * share, made.matrices);
     let figures = vec![("share of zeros".into(), share), ("matrices".into(), made.matrices as f64)];
     Ok(Done { notes: vec![Note { weight: None, what }], figures, ..Done::default() })
 }

@@ -9,6 +9,7 @@ mod build;
 mod emit;
 mod opset;
 mod rebuild;
+mod sparse;
 mod weights;
 
 use crate::{ExportError, Written};
@@ -21,17 +22,25 @@ use std::path::Path;
 pub fn write(model: &Model, network: &Network, target: &Path) -> Result<Written, ExportError> {
     let (network, opset) = opset::lifted(model, network)?;
     let graph = rebuild::rebuild(model, &network, opset)?;
-    let tensors = graph.initializer.len();
+    let tensors = graph.initializer.len() + graph.sparse_initializer.len();
     let bits = |t: &formats::onnx::proto::TensorProto| t.dtype().map_or(0, DataType::bits);
     let elements = |t: &formats::onnx::proto::TensorProto| t.shape().map_or(0, |s| s.iter().product::<usize>());
-    let bytes = graph.initializer.iter().map(|t| (elements(t) * bits(t)).div_ceil(8) as u64).sum();
+    let all =
+        graph.initializer.iter().chain(graph.sparse_initializer.iter().flat_map(|s| [&s.values, &s.indices]).flatten());
+    let bytes = all.map(|t| (elements(t) * bits(t)).div_ceil(8) as u64).sum();
+    let sparse = graph.sparse_initializer.len();
+    let what = format!(
+        "{sparse} weights are stored sparse: the numbers that are not zero, and where they stand; a runtime makes them whole when it \
+         loads them"
+    );
+    let notes = if sparse > 0 { vec![what] } else { vec![] };
     let mut whole = network.file.with_graph(graph).map_err(|e| ExportError::Onnx { why: e.to_string() })?;
     if network.file.opset("") != Some(opset) {
         opset::declare(&mut whole, opset);
     }
     let files = write_file(target, whole, network.file.layout())?;
     read_back(model, target)?;
-    Ok(Written { files, tensors, bytes, notes: vec![] })
+    Ok(Written { files, tensors, bytes, notes })
 }
 
 /// Opens what was written: its inputs and outputs are those of the model.

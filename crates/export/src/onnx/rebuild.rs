@@ -3,10 +3,13 @@
 use super::build::f32s;
 use super::build::{int, node};
 use super::emit::Emit;
+use super::sparse::smaller;
 use super::weights::{codes, plain};
 use crate::ExportError;
-use formats::onnx::proto::{DimensionValue, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto};
-use formats::onnx::{captured, order};
+use formats::onnx::proto::{
+    DimensionValue, GraphProto, NodeProto, SparseTensorProto, TensorProto, TypeValue, ValueInfoProto,
+};
+use formats::onnx::{Layout, captured, order};
 use graph::{Dim, Graph, Kind, Model, Node, Op, ValueId, WeightId};
 use import::onnx::{Home, Network, Stored};
 use std::collections::{HashMap, HashSet};
@@ -34,6 +37,7 @@ pub(super) fn rebuild(model: &Model, network: &Network, opset: i64) -> Result<Gr
     made.initializer = work.initializers(&made);
     made.input.retain(|v| work.is_input(v) || made.initializer.iter().any(|t| Some(t.label()) == v.name.as_deref()));
     work.refresh(&mut made);
+    work.sparse(&mut made);
     let order = order(&made).map_err(|e| ExportError::Onnx { why: e.to_string() })?;
     made.node = order.into_iter().filter_map(|i| made.node.get(i).cloned()).collect();
     Ok(made)
@@ -354,6 +358,27 @@ impl<'a> Rebuild<'a> {
         }
         tensors.extend(self.fresh.iter().filter(|n| now.contains(*n)).filter_map(|name| self.tensors.remove(name)));
         tensors
+    }
+
+    /// Stores new tensors that are mostly zeros sparse, where the file holds its numbers itself; drops sparse ones that were replaced, or
+    /// that nothing reads any more.
+    fn sparse(&self, made: &mut GraphProto) {
+        let read: HashSet<String> = made.node.iter().flat_map(reads).collect();
+        let name = |s: &SparseTensorProto| s.values.as_ref().map_or(String::new(), |v| v.label().to_owned());
+        let replaced: HashSet<&str> = made.initializer.iter().map(TensorProto::label).collect();
+        made.sparse_initializer.retain(|s| read.contains(&name(s)) && !replaced.contains(name(s).as_str()));
+        if self.network.file.layout() != Layout::Inline {
+            return;
+        }
+        let ours: HashSet<&String> = self.fresh.iter().collect();
+        let inputs: HashSet<String> = made.input.iter().filter_map(|v| v.name.clone()).collect();
+        for tensor in std::mem::take(&mut made.initializer) {
+            let label = tensor.label().to_owned();
+            match smaller(&tensor).filter(|_| ours.contains(&label) && !inputs.contains(&label)) {
+                Some(sparse) => made.sparse_initializer.push(sparse),
+                None => made.initializer.push(tensor),
+            }
+        }
     }
 
     fn is_input(&self, value: &ValueInfoProto) -> bool {

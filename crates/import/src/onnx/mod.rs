@@ -13,6 +13,7 @@ mod cx;
 mod fold;
 mod ops;
 mod shapes;
+mod sparse;
 mod stored;
 mod translate;
 

@@ -132,6 +132,11 @@ impl<'a> Translator<'a> {
             let fixed = Fixed { name: tensor.label().to_owned(), tensor: tensor.clone(), home, grid: None };
             self.items.insert(tensor.label().to_owned(), Item::Fixed(Box::new(fixed)));
         }
+        for tensor in self.file.graph().sparse_initializer.iter().filter_map(|s| super::sparse::whole(self.file, s)) {
+            let (name, home) = (tensor.label().to_owned(), Home::Initializer(tensor.label().to_owned()));
+            let fixed = Fixed { name: name.clone(), tensor, home, grid: None };
+            self.items.insert(name, Item::Fixed(Box::new(fixed)));
+        }
         if let Some(reason) = self.obstacle() {
             self.take_all();
             return Ok(Some(reason));
