@@ -105,8 +105,8 @@ impl Prediction {
     }
 }
 
-/// Bytes that the program holds before it does anything.
-const BASE: u64 = 32 << 20;
+/// Bytes of the program, its tokenizer, and pages of files that stay mapped.
+const BASE: u64 = 80 << 20;
 /// Numbers in flight per thread while encoding: the exporter's pieces, three being read and three being written.
 const IN_FLIGHT: u64 = 6 << 18;
 
@@ -192,7 +192,7 @@ pub fn decoded_bytes(model: &Model) -> u64 {
     8 * model.parameters() as u64
 }
 
-/// All weights in f32, or those of one layer twice over while they are decoded; the activations of a window; logits.
+/// Both models: all weights in f32, or those of one layer or the head; the activations of a window; logits.
 fn proof_memory(model: &Model, setting: &Setting<'_>) -> u64 {
     let Some(config) = model.decoder().filter(|_| setting.proof_tokens > 0) else { return 0 };
     let head = (config.vocab * config.hidden) as u64 * 4;
@@ -201,7 +201,7 @@ fn proof_memory(model: &Model, setting: &Setting<'_>) -> u64 {
     let width = (config.hidden * 4 + config.ffn * 3 + config.heads * config.head_dim * 4) as u64;
     // Logits come a few rows at a time.
     let rows = ((1 << 21) / config.vocab.max(1)).clamp(128, 1024).min(setting.context) as u64;
-    weights + 4 * (setting.context as u64 * width + 2 * rows * config.vocab as u64)
+    weights + 8 * (setting.context as u64 * width + rows * config.vocab as u64)
 }
 
 /// Bytes of the largest layer in f32.
