@@ -198,6 +198,9 @@ impl<R: Scalar> Executor<R> {
     pub fn forward_hidden(&mut self, ids: &Tensor<u32>) -> Result<Arc<Tensor<R>>, Error> {
         let mut values = self.start(ids)?;
         self.run_segments(&mut values, &mut Along::nothing())?;
+        if !self.weights.all_fit() {
+            self.pool.clear();
+        }
         self.hidden(&values)
     }
 
@@ -255,7 +258,7 @@ impl<R: Scalar> Executor<R> {
                 None => machine.run(range.clone(), values, &mut Along::nothing())?,
             }
         }
-        self.weights.end_block();
+        self.end_block();
         Ok(())
     }
 
