@@ -27,7 +27,7 @@ def main(tinier, data):
             for which, (x, y) in sets.items():
                 x, y = x[:MOST], y[:MOST]
                 right = " | ".join(f"{100 * (outputs(s, x).argmax(1) == y).mean():.2f} %" for s in sessions)
-                print(f"| {name} | {which} | {right} | {ours.stat().st_size:,} | {theirs.stat().st_size:,} |")
+                print(f"| {name} | {which.split()[0] if len(y) == MOST else which}, {len(y)} | {right} | {ours.stat().st_size:,} | {theirs.stat().st_size:,} |")
 
 
 main(*sys.argv[1:3])
