@@ -58,6 +58,10 @@ pub enum EngineError {
     #[error("the transform `{transform}` learns from text; give --calibration, or leave it out")]
     NoText { transform: plan::Transform },
     #[error(
+        "refining begins with codes that were chosen on text; give --calibration, and a method that learns from it"
+    )]
+    NothingToRefine,
+    #[error(
         "scales of {of} are found on text; give --calibration, or take a preset whose scales are found at run time"
     )]
     NoScales { of: &'static str },

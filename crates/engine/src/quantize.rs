@@ -48,6 +48,9 @@ pub(crate) fn quantize(
     let importance = options.imatrix.map(|file| importance(imported, file)).transpose()?.unwrap_or_default();
     encode_rows(&mut model, &rows, &importance)?;
     notes.extend(importance.notes);
+    if plan.recipe.calibration.refine && (jobs.is_empty() || options.calibration.is_none()) {
+        return Err(EngineError::NothingToRefine);
+    }
     let learns = transforms.iter().find(|t| t.calibrates());
     let calibration = match (options.calibration, jobs.first(), learns) {
         (_, None, None) => {

@@ -56,9 +56,9 @@ pub(crate) fn serve(
     calibration: Option<&Calibration>,
     progress: &dyn Progress,
 ) -> Result<Vec<Note>, EngineError> {
-    let changes = plan.tensors.iter().any(|t| t.from != t.to);
-    let kept = if changes { RunQuant::default() } else { std::mem::take(&mut model.weights.run) };
-    model.weights.run = kept;
+    if plan.tensors.iter().any(|t| t.from != t.to) {
+        model.weights.run = RunQuant::default();
+    }
     let mut inputs = inputs(plan, model);
     let learns = inputs.values().any(|input| input.number() == Some(0.0)) || plan.recipe.output.kv_cache.is_some();
     let (true, Some(calibration)) = (learns, calibration) else {

@@ -95,6 +95,15 @@ fn served(folder: &Path, calibration: &[&str]) -> std::process::Output {
 }
 
 #[test]
+fn refining_needs_codes_that_were_chosen_on_text() {
+    let folder = TempDir::new().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tinier"));
+    let output = command.current_dir(folder.path()).args(["--quiet", "compress", MODEL, "--refine"]).output();
+    let error = String::from_utf8_lossy(&output.expect("the binary runs").stderr).into_owned();
+    assert!(error.contains("--calibration"), "{error}");
+}
+
+#[test]
 fn scales_of_inputs_and_caches_are_found_on_text_or_asked_for() {
     let folder = TempDir::new().expect("a folder");
     let at = folder.path();
