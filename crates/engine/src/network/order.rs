@@ -3,13 +3,13 @@
 //! Expected is that the weaker step goes first (the progressive intensity hypothesis); measured is what counts. A recovery
 //! belongs to the step before it and moves with it.
 
+use super::proof::accuracy;
 use super::steps::{self, Context};
 use crate::{EngineError, Options, Progress, pool};
-use eval::Classifier;
 use exec::Examples;
 use graph::Model;
 use import::Imported;
-use plan::{Accuracy, Ordered, Ordering, Step, step_names};
+use plan::{Ordered, Ordering, Step, step_names};
 use std::path::Path;
 
 /// Measures both orders of two steps.
@@ -33,7 +33,7 @@ pub fn order(
         let (second, other) = run([b.clone(), a.clone()].concat())?;
         let advantage = match (one, other) {
             // What the second order loses beside the first is what the first one gains.
-            (Some(one), Some(other)) => against(&one, &other, valid)?.against.and_then(|a| a.lost),
+            (Some(one), Some(other)) => accuracy(&one, &other, valid)?.against.and_then(|a| a.lost),
             _ => None,
         };
         Ok(Ordering { alone, orders: [first, second], advantage })
@@ -66,7 +66,7 @@ fn ordered(
     super::recover::remove_records(&target)?;
     match made {
         Ok(model) => {
-            let accuracy = Some(against(&imported.model, &model, valid)?);
+            let accuracy = Some(accuracy(&imported.model, &model, valid)?);
             Ok((Ordered { steps: names, accuracy, refused: None }, Some(model)))
         }
         Err(error @ (EngineError::NoData { .. } | EngineError::Training(_))) => Err(error),
@@ -89,14 +89,4 @@ fn carried_out(
         model.check().map_err(unsound)?;
     }
     Ok(model)
-}
-
-/// A network beside a reference.
-fn against(reference: &Model, network: &Model, valid: &dyn Examples) -> Result<Accuracy, EngineError> {
-    let classifier = |model: &Model| {
-        let graph = model.graph().ok_or(exec::Error::NoEnds { inputs: 0, outputs: 0 })?;
-        Ok::<_, EngineError>(Classifier::new(graph, &model.weights, exec::Options::default())?)
-    };
-    let (mut reference, mut network) = (classifier(reference)?, classifier(network)?);
-    Ok(eval::accuracy(&mut network, Some(&mut reference), valid, usize::MAX, &mut |_| {})?)
 }

@@ -99,7 +99,7 @@ fn energy(from: &Model, to: &Model) -> Result<Energy, EngineError> {
 }
 
 /// How often the artifact is right on what is held out, beside its source.
-fn accuracy(from: &Model, to: &Model, valid: &dyn Examples) -> Result<Accuracy, EngineError> {
+pub(super) fn accuracy(from: &Model, to: &Model, valid: &dyn Examples) -> Result<Accuracy, EngineError> {
     let classifier = |model: &Model| {
         let graph = model.graph().ok_or(exec::Error::NoEnds { inputs: 0, outputs: 0 })?;
         Ok::<_, EngineError>(Classifier::new(graph, &model.weights, exec::Options::default())?)

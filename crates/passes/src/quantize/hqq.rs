@@ -18,8 +18,7 @@
 //! scales have scales. Of all rounds the best by the objective is kept, per span.
 
 use super::round;
-use codec::{CodecError, Draft, DraftRow, Encoding, Matrix, Part};
-use rayon::prelude::*;
+use codec::{CodecError, DraftRow, Encoding, Matrix, Part};
 
 /// The exponent `P` of the objective.
 const POWER: f32 = 0.7;
@@ -32,14 +31,7 @@ const ROUNDS: usize = 20;
 
 /// Encodes rows, each span by itself.
 pub fn encode(encoding: &Encoding, matrix: Matrix<'_>, importance: Option<&[f32]>) -> Result<Vec<Part>, CodecError> {
-    if matches!(encoding, Encoding::Plain(_)) {
-        return round::encode(encoding, matrix, importance);
-    }
-    let mut draft = Draft::new(*encoding, matrix, None)?;
-    let span = draft.span();
-    let rows = draft.rows().into_par_iter().zip(matrix.data.par_chunks_exact(matrix.cols.max(1)));
-    rows.for_each(|(mut row, x)| x.chunks(span).enumerate().for_each(|(n, x)| fit(&mut row, n, n * span, x)));
-    draft.finish()
+    round::encode_spans(encoding, matrix, importance, fit)
 }
 
 /// Chooses scales and codes of the `n`-th span, which begins at column `start`.

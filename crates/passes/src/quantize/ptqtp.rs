@@ -19,8 +19,7 @@
 //! were no better in an independent implementation. Tied, the ridge that theirs needs where planes coincide is not needed.
 
 use super::round;
-use codec::{CodecError, Draft, DraftRow, Encoding, Matrix, Part};
-use rayon::prelude::*;
+use codec::{CodecError, DraftRow, Encoding, Matrix, Part};
 
 /// Rounds at most, as in the paper.
 const ROUNDS: usize = 50;
@@ -29,14 +28,7 @@ const OUTER: f32 = 4.0;
 
 /// Encodes rows, each span by itself.
 pub fn encode(encoding: &Encoding, matrix: Matrix<'_>, importance: Option<&[f32]>) -> Result<Vec<Part>, CodecError> {
-    if matches!(encoding, Encoding::Plain(_)) {
-        return round::encode(encoding, matrix, importance);
-    }
-    let mut draft = Draft::new(*encoding, matrix, None)?;
-    let span = draft.span();
-    let rows = draft.rows().into_par_iter().zip(matrix.data.par_chunks_exact(matrix.cols.max(1)));
-    rows.for_each(|(mut row, x)| x.chunks(span).enumerate().for_each(|(n, x)| fit(&mut row, n, n * span, x)));
-    draft.finish()
+    round::encode_spans(encoding, matrix, importance, fit)
 }
 
 /// Chooses scale and codes of the `n`-th span, which begins at column `start`.

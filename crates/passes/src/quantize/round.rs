@@ -20,9 +20,10 @@
 //! **Differences from ggml.** A number that is not finite, or does not fit the new type, is an error that names the
 //! weight and the number. Bytes are those of ggml's reference without contraction to fused multiply-add.
 
-use codec::{CodecError, Dtype, Encoding, Matrix, Part, PartSpec};
+use codec::{CodecError, Draft, DraftRow, Dtype, Encoding, Matrix, Part, PartSpec};
 use graph::{EncodeRows, Encoded, Model, Patch, WeightId};
 use kernels::encode::encode_rows;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// The patch that gives a weight another encoding; empty where it has it already. `importance` has a number for each
@@ -68,6 +69,26 @@ pub(super) fn encode(
         Encoding::Plain(dtype) => check_range(*dtype, matrix).and_then(|()| encoding.encode(matrix, importance)),
         Encoding::Packed(_) => encoding.encode(matrix, importance),
     }
+}
+
+/// Chooses the scales and codes of the `n`-th span of a row, which begins at a column, from its numbers.
+pub(super) type FitSpan = fn(&mut DraftRow<'_>, usize, usize, &[f32]);
+
+/// [`encode`], scales and codes of each span by another way where there are codes.
+pub(super) fn encode_spans(
+    encoding: &Encoding,
+    matrix: Matrix<'_>,
+    importance: Option<&[f32]>,
+    fit: FitSpan,
+) -> Result<Vec<Part>, CodecError> {
+    if matches!(encoding, Encoding::Plain(_)) {
+        return encode(encoding, matrix, importance);
+    }
+    let mut draft = Draft::new(*encoding, matrix, None)?;
+    let span = draft.span();
+    let rows = draft.rows().into_par_iter().zip(matrix.data.par_chunks_exact(matrix.cols.max(1)));
+    rows.for_each(|(mut row, x)| x.chunks(span).enumerate().for_each(|(n, x)| fit(&mut row, n, n * span, x)));
+    draft.finish()
 }
 
 /// Refuses numbers that are not finite, or that the type would turn into infinity.
