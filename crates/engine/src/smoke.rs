@@ -59,7 +59,7 @@ fn try_largest(imported: &Imported, plan: &Plan, options: &Options<'_>) -> Resul
     let mut smoke = Smoke { block, weights: Vec::new(), seconds: 0.0, tokens: 0, memory: None, notes: Vec::new() };
     for (id, weight) in model.weights.iter().filter(|(id, _)| factors.contains(id)) {
         if weight.encoding != source.weights.get(id).encoding {
-            smoke.take(source.weights.get(id), weight.encoding, &parts(weight)?)?;
+            smoke.take(source.weights.get(id), weight.encoding, &weight.parts()?)?;
         }
     }
     let jobs: Vec<_> = matrices.into_iter().filter(|job| factors.contains(&job.weight)).collect();
@@ -99,14 +99,6 @@ fn largest(model: &Model) -> Option<(String, Range<usize>)> {
 fn factors(model: &Model, nodes: &Range<usize>) -> Vec<graph::WeightId> {
     let nodes = model.graph().map_or(&[][..], |graph| &graph.nodes()[nodes.clone()]);
     nodes.iter().flat_map(|node| node.op.spec().factors()).collect()
-}
-
-/// The parts of a weight that is encoded when it is read.
-fn parts(weight: &Weight) -> Result<Vec<Part>, EngineError> {
-    let codec = |source| graph::SourceError::Codec { name: weight.name.clone(), source };
-    let specs = weight.encoding.parts(weight.rows(), weight.cols()).map_err(codec)?;
-    let bytes = weight.source.parts()?;
-    Ok(specs.into_iter().zip(bytes).map(|(spec, bytes)| Part { spec, bytes: bytes.into_owned() }).collect())
 }
 
 impl Smoke {

@@ -1,7 +1,7 @@
 //! The weights, by name: shape, encoding, place, and a lazy source.
 
 use crate::{Buffer, Grid, Place, Role, RunQuant, Source, SourceError};
-use codec::{Dtype, Encoding, Matrix};
+use codec::{Dtype, Encoding, Matrix, Part};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -72,6 +72,13 @@ impl Weight {
         }
         let bytes = self.source.rows(rows.clone())?;
         self.encoding.decode(rows.len(), self.cols(), |_| Some(&bytes[..])).map_err(|e| self.codec_error(e))
+    }
+
+    /// Its bytes as they lie, part by part: of one that is encoded when it is read, as they will lie.
+    pub fn parts(&self) -> Result<Vec<Part>, SourceError> {
+        let specs = self.encoding.parts(self.rows(), self.cols()).map_err(|e| self.codec_error(e))?;
+        let bytes = self.source.parts()?;
+        Ok(specs.into_iter().zip(bytes).map(|(spec, bytes)| Part { spec, bytes: bytes.into_owned() }).collect())
     }
 
     /// Decodes the whole weight, row-major.

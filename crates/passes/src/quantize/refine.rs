@@ -52,15 +52,7 @@ pub fn refine(
     steps: usize,
     done: &mut dyn FnMut(),
 ) -> Result<Refined, SequentialError> {
-    let open = |job: &Job| {
-        let weight = model.weights.get(job.weight);
-        let specs = weight.encoding.parts(weight.rows(), weight.cols());
-        let specs = specs.map_err(|source| graph::SourceError::Codec { name: weight.name.clone(), source })?;
-        let bytes = weight.source.parts()?;
-        let parts: Vec<Part> =
-            specs.into_iter().zip(bytes).map(|(spec, bytes)| Part { spec, bytes: bytes.into_owned() }).collect();
-        Sides::open(source, *job, &parts)
-    };
+    let open = |job: &Job| Sides::open(source, *job, &model.weights.get(job.weight).parts()?);
     let matrices = jobs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let new = |of: &Model| Executor::new(graph, &of.weights, Options::default()).map_err(LaneError::from);
     let mut whole = Whole { executor: new(model)?, original: new(source)?, matrices };
