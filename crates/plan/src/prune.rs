@@ -220,7 +220,7 @@ pub enum Allocation {
     /// The same share of every group.
     #[default]
     Uniform,
-    /// The least important channels of all groups together.
+    /// The least important channels of all groups together, one by one.
     Global,
     /// The least important ones among groups that are alike (Fang et al. 2024).
     Isomorphic,

@@ -1,5 +1,5 @@
 //! Training of networks that name classes: batches of augmented samples, live batch norms, losses against labels and against a
-//! teacher's logits and attention maps.
+//! teacher's logits and features.
 //!
 //! A run is cut where the losses look: behind each chosen feature and at the logits (before a softmax that ends the network).
 //! Forward goes from cut to cut and keeps a tape for each; backward goes the other way and adds what each loss says.
@@ -29,9 +29,9 @@ pub struct NetworkSettings {
     pub augment: Augment,
     /// What logits are to become.
     pub target: Target,
-    /// Values whose attention maps should be the teacher's, by name.
+    /// Values that should be the teacher's, by name: as they are where both have the same channels, else their attention maps.
     pub features: Vec<String>,
-    /// What the attention loss of each counts.
+    /// What the loss of each counts.
     pub feature_weight: f64,
     /// What is to become small.
     pub fading: Option<Fading>,
@@ -275,14 +275,18 @@ impl NetworkTrainer {
         if own.shape().first() != theirs.shape().first() || own.shape().get(2..) != theirs.shape().get(2..) {
             return Err(name());
         }
-        let batch = own.shape().first().copied().unwrap_or(1);
+        let (batch, alike) = (own.shape().first().copied().unwrap_or(1), own.shape() == theirs.shape());
         let zeros = Tensor::new(own.shape().to_vec(), vec![0.0; own.data().len()])?;
         let grad = grads.entry(value).or_insert(zeros);
         let sizes = [own, theirs].map(|t| t.data().len() / batch.max(1));
         let rows = own.data().chunks_exact(sizes[0]).zip(theirs.data().chunks_exact(sizes[1]));
         let weight = self.settings.feature_weight / batch as f64;
         let each = rows.zip(grad.data_mut().chunks_exact_mut(sizes[0]));
-        Ok(each.map(|((own, theirs), grad)| loss::attend(own, theirs, plane, weight, grad)).sum())
+        let of = |((own, theirs), grad): ((&[f32], &[f32]), &mut [f32])| match alike {
+            true => loss::hint(own, theirs, weight, grad),
+            false => loss::attend(own, theirs, plane, weight, grad),
+        };
+        Ok(each.map(of).sum())
     }
 
     /// Everything that [`NetworkTrainer::restore`] needs, weight by weight.
