@@ -8,6 +8,7 @@ use crate::augment::{Augment, Augmented};
 use crate::fading::Fading;
 use crate::learner::{Learner, State, Unfit};
 use crate::loss::{self, Target};
+use crate::masking::{Masking, Masks};
 use crate::optimizer::Rule;
 use crate::order::Order;
 use crate::{Schedule, StepReport, straight};
@@ -35,6 +36,8 @@ pub struct NetworkSettings {
     pub feature_weight: f64,
     /// What is to become small.
     pub fading: Option<Fading>,
+    /// What is to become zero.
+    pub masking: Option<Masking>,
     /// Whether steps of quantization learn, too (LSQ).
     pub learn_steps: bool,
     /// Seed of orders and of augmentation.
@@ -161,6 +164,8 @@ impl NetworkTrainer {
         let order = Order::new(samples.len(), settings.batch, settings.seed).ok_or(few)?;
         let mut learner = Learner::new(graph, store, settings.rule, settings.learn_steps)?;
         learner.executor.set_batch_statistics(BatchStatistics::Live { momentum: None });
+        let masking = settings.masking.clone().map(|masking| (masking, settings.schedule.steps));
+        learner.masks = Masks::of(&mut learner.executor, store, masking)?;
         let fixed = constants(graph, store, settings.learn_steps);
         learner.executor.train_only(|id| !fixed[id.0]);
         Ok(NetworkTrainer { learner, intake, cuts, teacher, order, settings })
@@ -169,6 +174,11 @@ impl NetworkTrainer {
     /// Steps done.
     pub fn steps_done(&self) -> usize {
         self.learner.step
+    }
+
+    /// How many numbers were zero in sparse matrices, and stay so.
+    pub fn zeros_held(&self) -> usize {
+        self.learner.masks.held()
     }
 
     /// Steps of an epoch.
