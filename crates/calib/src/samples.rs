@@ -72,7 +72,8 @@ impl Samples for NextTokens<'_> {
 
     fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
         let windows = self.0.get(range).unwrap_or_default();
-        let but = |cut: fn(&[u32]) -> Option<&[u32]>| windows.iter().filter_map(|w| cut(w)).flatten().copied().collect();
+        let but =
+            |cut: fn(&[u32]) -> Option<&[u32]>| windows.iter().filter_map(|w| cut(w)).flatten().copied().collect();
         let ids = Tensor::ids(windows.len(), but(|w| w.split_last().map(|(_, ids)| ids)))?;
         Ok(Batch { inputs: vec![Data::Index(ids.into())], labels: but(|w| w.split_first().map(|(_, ids)| ids)) })
     }

@@ -69,7 +69,9 @@ pub enum EngineError {
     CacheScales { container: plan::Container },
     #[error("an imatrix says how much columns matter before a transform changes them; give --calibration in its place")]
     ImatrixAndTransforms,
-    #[error("an imatrix is of the model before its steps, and says nothing of what they leave; give --calibration in its place")]
+    #[error(
+        "an imatrix is of the model before its steps, and says nothing of what they leave; give --calibration in its place"
+    )]
     ImatrixAndSteps,
     #[error(transparent)]
     Rotate(#[from] passes::transform::rotate::RotateError),

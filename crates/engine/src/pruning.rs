@@ -9,7 +9,8 @@ use formats::hf::Json;
 use graph::{DecoderConfig, Layer};
 use import::{ImportError, Imported, Parsed};
 use plan::{
-    Container, Counters, Goal, Journal, NetworkEntry, Note, Plan, Provenance, Recipe, Stage, StepEntry, Versus, step_names,
+    Container, Counters, Goal, Journal, NetworkEntry, Note, Plan, Provenance, Recipe, Stage, StepEntry, Versus,
+    step_names,
 };
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,8 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn run(&self) -> Result<Outcome, EngineError> {
-        let sources: Vec<&Path> = self.imported.files.iter().map(PathBuf::as_path).chain([&*self.imported.path]).collect();
+        let sources: Vec<&Path> =
+            self.imported.files.iter().map(PathBuf::as_path).chain([&*self.imported.path]).collect();
         let staging = Staging::open(self.out, &sources, self.options.replace)?;
         let begun = Instant::now();
         let (pruned, steps) = self.steps()?;
@@ -74,6 +76,11 @@ impl Work<'_> {
         }
         if let (Some(old), Some(new)) = (self.imported.model.decoder(), pruned.model.decoder()) {
             resize(&mut pruned.config, old, new);
+            if let (true, Some(last)) = (old.layers.len() != new.layers.len() && uneven(new), entries.last_mut()) {
+                let what = "which layers slide is said by `layer_types`, or by a list in GGUF: transformers before 4.53 goes by \
+                            the layers' numbers, and runs another model";
+                last.notes.push(Note { weight: None, what: what.into() });
+            }
             if self.plan.container != Container::Gguf {
                 check_config(&pruned.config, new)?;
             }
@@ -182,10 +189,14 @@ fn resize(config: &mut Map<String, Value>, old: &DecoderConfig, new: &DecoderCon
     }
 }
 
+/// Whether some layers slide and some do not.
+fn uneven(config: &DecoderConfig) -> bool {
+    config.layers.windows(2).any(|pair| pair[0].window.is_some() != pair[1].window.is_some())
+}
+
 /// Lists what differs from layer to layer: patterns that go by a layer's number hold no more.
 fn list_layers(config: &mut Map<String, Value>, new: &DecoderConfig) {
-    let uneven = new.layers.iter().any(|layer| layer.window.is_some() != new.layers[0].window.is_some());
-    if uneven || config.get("layer_types").is_some_and(Value::is_array) {
+    if uneven(new) || config.get("layer_types").is_some_and(Value::is_array) {
         let kind = |layer: &Layer| if layer.window.is_some() { "sliding_attention" } else { "full_attention" };
         config.insert("layer_types".into(), new.layers.iter().map(kind).collect());
     }

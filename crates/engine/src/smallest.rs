@@ -18,21 +18,11 @@ const NEAR: f64 = 0.95;
 const AIM: f64 = 0.985;
 
 /// Carries out plans until the artifact is as small as `most` nats of measured divergence allow, and keeps that one.
-pub fn smallest(
-    planner: &Planner<'_>,
-    most: f64,
-    out: &Path,
-    progress: &dyn Progress,
-) -> Result<Outcome, EngineError> {
+pub fn smallest(planner: &Planner<'_>, most: f64, out: &Path, progress: &dyn Progress) -> Result<Outcome, EngineError> {
     pool(planner.options())?.install(|| search(planner, most, out, progress))
 }
 
-fn search(
-    planner: &Planner<'_>,
-    most: f64,
-    out: &Path,
-    progress: &dyn Progress,
-) -> Result<Outcome, EngineError> {
+fn search(planner: &Planner<'_>, most: f64, out: &Path, progress: &dyn Progress) -> Result<Outcome, EngineError> {
     let (mut search, mut asked, mut notes) = (Search::default(), most, Vec::new());
     for trial in 1..=TRIALS {
         let plan = planner.plan_for(Goal::Divergence(asked))?;

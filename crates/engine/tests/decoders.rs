@@ -87,10 +87,9 @@ fn every_family_loses_the_layer_that_does_nothing() {
         };
         let source = folder(&home.path().join(&name), &case, idle);
         let original = import::open(&source).expect("opens").model;
-        let by = PruneSpec { by: Criterion::Influence, ..spec("layers=2") };
         for (container, out, tokens) in [(Container::Safetensors, "folder", 24), (Container::Gguf, "gguf", 8)] {
             let out = home.path().join(format!("{name}.{out}"));
-            let Some(pruned) = pruned(&source, &recipe(by.clone(), container), &out, &text(96)) else { continue };
+            let Some(pruned) = pruned(&source, &recipe(spec("layers=2"), container), &out, &text(96)) else { continue };
             in_gguf += usize::from(container == Container::Gguf);
             assert_eq!(pruned.model.decoder().expect("a decoder").layers.len(), 2);
             let (worst, _) = testkit::max_abs_difference(&logits(&pruned.model, tokens), &logits(&original, tokens));
@@ -129,7 +128,8 @@ fn the_layer_that_the_text_misses_least_goes() {
         loss(&Model { body: graph::Body::Decoder { config, graph }, weights }, &text)
     };
     let losses = [0, 1, 2].map(without);
-    let chosen = whole::choose(&model, &spec("layers=2"), &text.windows, &|_| ()).unwrap_or_else(|e| panic!("{e}"));
+    let by_loss = PruneSpec { by: Criterion::Loss, ..spec("layers=2") };
+    let chosen = whole::choose(&model, &by_loss, &text.windows, &|_| ()).unwrap_or_else(|e| panic!("{e}"));
     let gone = (0..3).find(|n| !chosen.staying.layers.contains(n)).expect("one went");
     let tokens = text.windows.iter().map(|w| w.len() - 1).sum::<usize>() as f64;
     assert!(losses.iter().all(|loss| *loss >= losses[gone]), "{losses:?}, {gone} went");

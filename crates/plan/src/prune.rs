@@ -93,7 +93,7 @@ impl Part {
     pub const fn criterion(self) -> Criterion {
         match self {
             Part::Channels => Criterion::L2,
-            Part::Layers => Criterion::Loss,
+            Part::Layers => Criterion::Influence,
             Part::Experts => Criterion::Reap,
         }
     }

@@ -22,7 +22,9 @@ pub enum PlanError {
         "presets, rules and sizes are for language models; a network takes steps: give --prune or --int8, or `[[step]]` in a recipe"
     )]
     NoSteps,
-    #[error("a decoder that is only pruned is written as plain numbers, not into {0}: take safetensors or gguf, or add a preset")]
+    #[error(
+        "a decoder that is only pruned is written as plain numbers, not into {0}: take safetensors or gguf, or add a preset"
+    )]
     OnlyPruned(Container),
     #[error(
         "`max-kld` looks for the smallest artifact of a model as it is, and this recipe has steps; give a preset or a size"

@@ -56,9 +56,14 @@ fn budgets_are_read_and_written() {
     assert_eq!(budget("parameters = 3000"), Ok(Budget { of: Resource::Parameters, left: Amount::Count(3000) }));
     assert_eq!(budget("latency=2.5ms"), Ok(Budget { of: Resource::Latency, left: Amount::Time(2_500_000) }));
     assert_eq!(budget("layers=6"), Ok(Budget { of: Resource::Layers, left: Amount::Count(6) }));
-    assert_eq!(budget("layers=1"), Ok(Budget { of: Resource::Layers, left: Amount::Count(1) }), "all would be no budget");
+    assert_eq!(
+        budget("layers=1"),
+        Ok(Budget { of: Resource::Layers, left: Amount::Count(1) }),
+        "all would be no budget"
+    );
     assert_eq!(budget("experts=0.5"), Ok(Budget { of: Resource::Experts, left: Amount::Share(0.5) }));
-    let wrong = ["", "0", "-1", "nan", "speed=2", "channels=100", "macs=fast", "macs=2ms", "latency=100", "latency=0ms"];
+    let wrong =
+        ["", "0", "-1", "nan", "speed=2", "channels=100", "macs=fast", "macs=2ms", "latency=100", "latency=0ms"];
     for wrong in wrong.into_iter().chain(["layers=0", "layers=2ms", "experts=0"]) {
         assert!(budget(wrong).is_err(), "{wrong}");
     }

@@ -99,7 +99,9 @@ pub fn tokenizer() -> Tokenizer {
     };
     let added = ["<unk>", "<s>", "</s>"].iter().enumerate().map(|(id, token)| special(id, token));
     let added = added.collect::<Vec<_>>().join(", ");
-    let replace = |from: &str, to: &str| format!(r#"{{"type": "Replace", "pattern": {{"String": "{from}"}}, "content": "{to}"}}"#);
+    let replace = |from: &str, to: &str| {
+        format!(r#"{{"type": "Replace", "pattern": {{"String": "{from}"}}, "content": "{to}"}}"#)
+    };
     let (normalizer, space) = (replace(" ", "\u{2581}"), replace("\u{2581}", " "));
     let json = format!(
         r#"{{"version": "1.0", "added_tokens": [{added}], "normalizer": {normalizer}, "pre_tokenizer": null,

@@ -35,7 +35,11 @@ pub(super) fn choose(
             return Err(PruneError::NeedsText { by: spec.by.name(), of: "experts" });
         }
         Criterion::Reap => by_use(model, config, left, windows, advance)?,
-        by => (by_magnitude(model, by)?, vec!["experts were compared by their numbers alone, not by their use".into()], vec![]),
+        by => (
+            by_magnitude(model, by)?,
+            vec!["experts were compared by their numbers alone, not by their use".into()],
+            vec![],
+        ),
     };
     notes.push(format!("every token still goes to {} experts, of {left} in place of {}", experts.used, experts.count));
     let entry = |layer: &usize| GroupEntry {
@@ -154,7 +158,12 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     fn new(op: &'a MoeExperts) -> Watch<'a> {
         let count = op.experts.len();
-        Watch { op, gates: Vec::new(), down: BTreeMap::new(), seen: Use { made: vec![0.0; count], tokens: vec![0; count] } }
+        Watch {
+            op,
+            gates: Vec::new(),
+            down: BTreeMap::new(),
+            seen: Use { made: vec![0.0; count], tokens: vec![0; count] },
+        }
     }
 
     /// Takes what the router chose.

@@ -51,7 +51,9 @@ pub enum PruneError {
     Lane(#[from] calib::LaneError),
     #[error("this choice of zeros learns from text that a decoder runs over; give --calibration, or take `magnitude`")]
     NoText,
-    #[error("{of} are those of a language model, and this is none; take channels, macs, parameters, bytes, peak or latency")]
+    #[error(
+        "{of} are those of a language model, and this is none; take channels, macs, parameters, bytes, peak or latency"
+    )]
     NoDecoder { of: Resource },
     #[error("the model has no experts: its layers are dense; take layers or channels")]
     NoExperts,
@@ -59,7 +61,7 @@ pub enum PruneError {
     NeedsText { by: &'static str, of: &'static str },
     #[error("{asked} {of} are to be left, and there are {before}; ask for fewer")]
     TooMany { of: Resource, asked: u64, before: usize },
-    #[error("{asked} of {before} {of} are to be left, and {least} are needed (every token goes to so many experts); ask for more")]
+    #[error("{asked} of {before} {of} are to be left, and no fewer than {least} can be; ask for more")]
     TooFew { of: Resource, asked: u64, least: usize, before: usize },
     #[error("the data cannot be read")]
     Samples { source: Box<dyn std::error::Error + Send + Sync> },

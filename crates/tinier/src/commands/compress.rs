@@ -119,7 +119,8 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let before = plan.bytes_before();
     let ratio = before as f64 / proof.bytes.max(1) as f64;
-    let bpw = if plan.container != Container::Onnx { format!(", {:.2} bits per weight", proof.bpw) } else { String::new() };
+    let bpw =
+        if plan.container != Container::Onnx { format!(", {:.2} bits per weight", proof.bpw) } else { String::new() };
     let mut rows = vec![row("size", format!("{} → {}, {ratio:.2}× smaller{bpw}", Bytes(before), Bytes(proof.bytes)))];
     match (&proof.quality, &journal.network) {
         (Some(quality), network) => {

@@ -50,7 +50,8 @@ impl Asked {
         }
         let steps = steps.steps();
         let asked = goal.preset.is_some() || goal.target.is_some() || goal.max_size.is_some();
-        let mut recipe = if steps.is_empty() || asked { recipe(goal, max_kld)? } else { Recipe::new(::plan::Goal::Keep) };
+        let mut recipe =
+            if steps.is_empty() || asked { recipe(goal, max_kld)? } else { Recipe::new(::plan::Goal::Keep) };
         recipe.steps.extend(steps);
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
