@@ -79,10 +79,10 @@ def main():
                 ours = by_tinier(tinier, folder / "out", text)
                 theirs = AutoModelForCausalLM.from_pretrained(folder / "out", dtype=torch.float32).eval()
                 line += f"  folder: tinier {ours:10.4f}, transformers {by_transformers(theirs, ids):10.4f}"
-            if why := pruned(tinier, source, folder / "out.gguf", steps, text, "gguf"):
+            if why := pruned(tinier, source, folder / "file.gguf", steps, text, "gguf"):
                 line += f"  gguf refused: {why}"
             else:
-                ours, theirs = by_tinier(tinier, folder / "out.gguf", text), by_llama_cpp(tool, str(folder / "out.gguf"), text)
+                ours, theirs = by_tinier(tinier, folder / "file.gguf", text), by_llama_cpp(tool, str(folder / "file.gguf"), text)
                 line += f"  gguf: tinier {ours:10.4f}, llama.cpp {theirs}"
             print(line, flush=True)
 

@@ -30,16 +30,19 @@ pub(super) fn choose(
 ) -> Result<Chosen, PruneError> {
     let experts = config.experts.as_ref().ok_or(PruneError::NoExperts)?;
     let left = left(spec, experts.count, experts.used)?;
-    let (scores, mut notes, figures) = match spec.by {
+    let (scores, mut notes, figures): (Scores, Vec<String>, _) = match spec.by {
         Criterion::Reap if windows.is_empty() => {
             return Err(PruneError::NeedsText { by: spec.by.name(), of: "experts" });
         }
-        Criterion::Reap => by_use(model, config, left, windows, advance)?,
-        by => (
-            by_magnitude(model, by)?,
-            vec!["experts were compared by their numbers alone, not by their use".into()],
-            vec![],
-        ),
+        Criterion::Reap => {
+            let seen = watch(model, config, windows, advance)?;
+            let scores = seen.iter().map(|(layer, of)| (*layer, of.scores())).collect();
+            (scores, idle(&seen), vec![("share of choices of experts that stay".into(), kept(&seen, left))])
+        }
+        by => {
+            let note = "experts were compared by their numbers alone, not by their use".into();
+            (by_magnitude(model, by)?, vec![note], Vec::new())
+        }
     };
     notes.push(format!("every token still goes to {} experts, of {left} in place of {}", experts.used, experts.count));
     let entry = |layer: &usize| GroupEntry {
@@ -93,25 +96,25 @@ struct Use {
     tokens: Vec<u64>,
 }
 
-fn by_use(
-    model: &Model,
-    config: &DecoderConfig,
-    left: usize,
-    windows: &[Vec<u32>],
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<(Scores, Vec<String>, Vec<(String, f64)>), PruneError> {
-    let seen = watch(model, config, windows, advance)?;
-    let score = |of: &Use| of.made.iter().zip(&of.tokens).map(|(made, n)| made / (*n).max(1) as f64).collect();
-    let scores: Scores = seen.iter().map(|(layer, of)| (*layer, score(of))).collect();
-    let idle: usize = seen.values().map(|of| of.tokens.iter().filter(|n| **n == 0).count()).sum();
-    let notes = (idle > 0).then(|| format!("no token of the text reached {idle} experts: these went first"));
-    let (mut kept, mut all) = (0, 0);
-    for (layer, of) in &seen {
-        kept += largest(&scores[layer], left).iter().map(|e| of.tokens[*e]).sum::<u64>();
-        all += of.tokens.iter().sum::<u64>();
+impl Use {
+    /// What each made, for a token that it got.
+    fn scores(&self) -> Vec<f64> {
+        self.made.iter().zip(&self.tokens).map(|(made, n)| made / (*n).max(1) as f64).collect()
     }
-    let figures = vec![("share of choices of experts that stay".to_owned(), kept as f64 / all.max(1) as f64)];
-    Ok((scores, notes.into_iter().collect(), figures))
+}
+
+/// Says how many experts no token reached.
+fn idle(seen: &BTreeMap<usize, Use>) -> Vec<String> {
+    let idle = seen.values().flat_map(|of| &of.tokens).filter(|n| **n == 0).count();
+    let note = (idle > 0).then(|| format!("no token of the text reached {idle} experts: these went first"));
+    note.into_iter().collect()
+}
+
+/// The share of all choices of experts that fell on the best so many of each layer.
+fn kept(seen: &BTreeMap<usize, Use>, left: usize) -> f64 {
+    let best = |of: &Use| largest(&of.scores(), left).iter().map(|e| of.tokens[*e]).sum::<u64>();
+    let all: u64 = seen.values().flat_map(|of| &of.tokens).sum();
+    seen.values().map(best).sum::<u64>() as f64 / all.max(1) as f64
 }
 
 /// Runs over the text and watches the experts.
