@@ -23,7 +23,7 @@ WINDOW, WINDOWS = 64, 12
 GOLDEN = Path(__file__).parents[2] / "golden" / "logits"
 
 
-def model_of(case, vocab):
+def model_of(case, vocab, layers=3):
     config = json.loads((GOLDEN / case / "config.json").read_text())
     # llama.cpp has no notion of windows outside the Gemmas.
     if "gemma" not in case:
@@ -31,6 +31,8 @@ def model_of(case, vocab):
     if case == "phi3_long":  # llama.cpp takes the long factors by the size of its cache, never below 256
         config |= {"max_position_embeddings": 2048, "original_max_position_embeddings": 512}
         config["rope_parameters"] |= {"original_max_position_embeddings": 512}
+    if layers != config["num_hidden_layers"]:
+        config |= {"num_hidden_layers": layers, "layer_types": None}
     config |= {"vocab_size": vocab, "bos_token_id": None, "eos_token_id": 0, "pad_token_id": None, "dtype": "float32"}
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
@@ -88,4 +90,5 @@ def main():
             print(f"{case:14} transformers {ours:12.3f}  llama.cpp {theirs:12.3f}  ratio {theirs / ours:.5f}  {note}")
 
 
-main()
+if __name__ == "__main__":
+    main()

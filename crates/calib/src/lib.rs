@@ -16,4 +16,4 @@ pub use fisher::fisher;
 pub use inputs::{Depth, Inputs};
 pub use lane::{Kept, Lane, LaneError, windows_together};
 pub use magnitudes::{Magnitudes, magnitudes};
-pub use samples::{Batch, First, InBatches, Samples};
+pub use samples::{Batch, First, InBatches, NextTokens, Samples};

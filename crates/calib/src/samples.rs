@@ -1,6 +1,6 @@
 //! Data that a network is run on: images, sounds, tensors, a few at a time.
 
-use exec::{Data, Examples, Intake};
+use exec::{Data, Examples, Intake, Tensor};
 use std::error::Error;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -51,6 +51,31 @@ impl Samples for First<'_> {
 
     fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
         self.of.batch(range)
+    }
+}
+
+/// Windows of text for a decoder: every token but the last, to be followed by every token but the first.
+#[derive(Debug)]
+pub struct NextTokens<'a>(
+    /// Ids, all windows of one length.
+    pub &'a [Vec<u32>],
+);
+
+impl Samples for NextTokens<'_> {
+    fn name(&self) -> &str {
+        "calibration text"
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn batch(&self, range: Range<usize>) -> Result<Batch, Box<dyn Error + Send + Sync>> {
+        let windows = self.0.get(range).unwrap_or_default();
+        let but =
+            |cut: fn(&[u32]) -> Option<&[u32]>| windows.iter().filter_map(|w| cut(w)).flatten().copied().collect();
+        let ids = Tensor::ids(windows.len(), but(|w| w.split_last().map(|(_, ids)| ids)))?;
+        Ok(Batch { inputs: vec![Data::Index(ids.into())], labels: but(|w| w.split_first().map(|(_, ids)| ids)) })
     }
 }
 

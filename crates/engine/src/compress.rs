@@ -17,6 +17,8 @@ use std::time::Instant;
 /// A run that succeeded.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// The plan that was carried out: behind steps, of what they left.
+    pub plan: Plan,
     /// What was done, measured.
     pub journal: Journal,
     /// The artifact: a folder, a file, or the files of a split.
@@ -44,6 +46,7 @@ pub fn compress(
 
 /// An artifact that was written and measured, and has no name yet.
 pub(crate) struct Finished {
+    pub plan: Plan,
     pub journal: Journal,
     pub violations: Vec<Violation>,
     staging: Staging,
@@ -55,12 +58,12 @@ impl Finished {
     pub fn settle(self) -> Result<Outcome, EngineError> {
         if !self.violations.is_empty() {
             let rejected = self.staging.reject()?;
-            let journal = Box::new(self.journal);
-            return Err(EngineError::Gates { rejected, violations: self.violations, journal });
+            let (plan, journal) = (Box::new(self.plan), Box::new(self.journal));
+            return Err(EngineError::Gates { rejected, violations: self.violations, plan, journal });
         }
         let files = self.staging.commit()?;
         self.checkpoint.map_or(Ok(()), Checkpoint::remove)?;
-        Ok(Outcome { journal: self.journal, files })
+        Ok(Outcome { plan: self.plan, journal: self.journal, files })
     }
 
     /// Removes the checkpoint: another run is to follow under the same name.
@@ -72,6 +75,8 @@ impl Finished {
 /// A run on its way: what was done so far.
 pub(crate) struct Run<'a> {
     imported: &'a Imported,
+    /// What the artifact is measured against.
+    reference: &'a Model,
     plan: &'a Plan,
     options: &'a Options<'a>,
     progress: &'a dyn Progress,
@@ -108,7 +113,26 @@ impl<'a> Run<'a> {
         let notes = first_notes(imported, plan);
         let target = imported.model.clone();
         let (stages, checkpoint, fitted) = (Vec::new(), None, BTreeMap::new());
-        Ok(Run { imported, plan, options, progress, staging, tokenizer, notes, stages, checkpoint, fitted, target })
+        let reference = &imported.model;
+        Ok(Run {
+            imported,
+            reference,
+            plan,
+            options,
+            progress,
+            staging,
+            tokenizer,
+            notes,
+            stages,
+            checkpoint,
+            fitted,
+            target,
+        })
+    }
+
+    /// The artifact is measured against another model than the one it is made of.
+    pub fn against(self, reference: &'a Model) -> Run<'a> {
+        Run { reference, ..self }
     }
 
     /// Does all of it, but for giving the artifact its name.
@@ -136,7 +160,8 @@ impl<'a> Run<'a> {
             proof,
             network: None,
         };
-        Ok(Finished { journal, violations, staging: self.staging, checkpoint: self.checkpoint })
+        let plan = self.plan.clone();
+        Ok(Finished { plan, journal, violations, staging: self.staging, checkpoint: self.checkpoint })
     }
 
     fn provenance(&self, source: Vec<plan::FileHash>) -> Provenance {
@@ -212,7 +237,7 @@ impl<'a> Run<'a> {
     }
 
     fn prove(&mut self) -> Result<(plan::Proof, Vec<plan::TensorEntry>), EngineError> {
-        let source = proof::Source { imported: self.imported, tokenizer: &self.tokenizer, target: &self.target };
+        let source = proof::Source { reference: self.reference, tokenizer: &self.tokenizer, target: &self.target };
         let planned: Vec<Encoding> = self.plan.tensors.iter().map(|t| t.to).collect();
         let artifact = self.staging.written()?;
         proof::prove(&source, &artifact, Some(&planned), &self.plan.recipe.proof, self.options, self.progress)

@@ -10,7 +10,7 @@ use formats::atomic::WriteError;
 use graph::{GraphError, SourceError};
 use import::ImportError;
 use import::tokenizer::TokenizerError;
-use plan::{Bytes, Journal, PlanError, Violation};
+use plan::{Bytes, Journal, Plan, PlanError, Violation};
 use std::path::PathBuf;
 
 /// Why a run failed.
@@ -69,6 +69,10 @@ pub enum EngineError {
     CacheScales { container: plan::Container },
     #[error("an imatrix says how much columns matter before a transform changes them; give --calibration in its place")]
     ImatrixAndTransforms,
+    #[error(
+        "an imatrix is of the model before its steps, and says nothing of what they leave; give --calibration in its place"
+    )]
+    ImatrixAndSteps,
     #[error(transparent)]
     Rotate(#[from] passes::transform::rotate::RotateError),
     #[error(
@@ -115,7 +119,7 @@ pub enum EngineError {
     #[error(transparent)]
     Run(#[from] exec::Error),
     #[error("the artifact misses its bounds: {}; it was kept as `{}`", list(violations), rejected.display())]
-    Gates { rejected: PathBuf, violations: Vec<Violation>, journal: Box<Journal> },
+    Gates { rejected: PathBuf, violations: Vec<Violation>, plan: Box<Plan>, journal: Box<Journal> },
     #[error(
         "weight `{weight}` ({from}) cannot be repacked without changing its numbers: {source}; `tinier compress` \
          quantizes it anew"
@@ -127,6 +131,8 @@ pub enum EngineError {
          --to safetensors gives their numbers"
     )]
     Scattered { weight: String, count: usize },
+    #[error("a folder of `{family}` cannot hold what is left: {what}; write gguf, or leave another number")]
+    Unsayable { family: String, what: String },
     #[error("cannot start {threads} threads")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
 }

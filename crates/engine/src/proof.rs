@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 
 /// What an artifact was made of.
 pub(crate) struct Source<'a> {
-    pub imported: &'a Imported,
+    /// What it is measured against.
+    pub reference: &'a Model,
     pub tokenizer: &'a Tokenizer,
-    /// What the artifact's weights should be: the source's, but for transforms.
+    /// What the artifact's weights should be: the source's, but for transforms and steps.
     pub target: &'a Model,
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn prove(
 ) -> Result<(Proof, Vec<TensorEntry>), EngineError> {
     let broken = |source| EngineError::Contract { artifact: path.into(), source };
     let artifact = import::open(path).map_err(|source| EngineError::Reopen { artifact: path.into(), source })?;
-    let (from, to) = (&source.imported.model, &artifact.model);
+    let (from, to) = (source.reference, &artifact.model);
     let pairs = contract::pairs(source.target, to).map_err(broken)?;
     contract::check_fused(to).map_err(broken)?;
     crate::loader::check(&artifact).map_err(broken)?;
@@ -56,7 +57,7 @@ pub(crate) fn prove(
         check("blocks and scales valid, numbers finite", &count),
         check("tokenizer: the same ids and text", &format!("{} characters", sample(text).chars().count())),
     ];
-    let bpw = bytes as f64 * 8.0 / from.parameters().max(1) as f64;
+    let bpw = bytes as f64 * 8.0 / source.target.parameters().max(1) as f64;
     Ok((Proof { checks, bpw, bytes, quality, asked: spec.clone() }, tensors))
 }
 

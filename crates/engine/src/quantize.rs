@@ -228,7 +228,7 @@ fn hash(imported: &Imported, plan: &Plan, calibration: &Calibration, seed: u64) 
     for t in &plan.tensors {
         hasher.update(format!("{} {} {}\n", t.name, plan::encoding_name(&t.to), t.method));
     }
-    hasher.update(format!("{:?} {seed}\n", plan.recipe.transforms));
+    hasher.update(format!("{:?} {:?} {seed}\n", plan.recipe.steps, plan.recipe.transforms));
     for window in &calibration.windows {
         window.iter().for_each(|id| hasher.update(id.to_le_bytes()));
     }

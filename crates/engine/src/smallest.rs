@@ -18,21 +18,11 @@ const NEAR: f64 = 0.95;
 const AIM: f64 = 0.985;
 
 /// Carries out plans until the artifact is as small as `most` nats of measured divergence allow, and keeps that one.
-pub fn smallest(
-    planner: &Planner<'_>,
-    most: f64,
-    out: &Path,
-    progress: &dyn Progress,
-) -> Result<(Plan, Outcome), EngineError> {
+pub fn smallest(planner: &Planner<'_>, most: f64, out: &Path, progress: &dyn Progress) -> Result<Outcome, EngineError> {
     pool(planner.options())?.install(|| search(planner, most, out, progress))
 }
 
-fn search(
-    planner: &Planner<'_>,
-    most: f64,
-    out: &Path,
-    progress: &dyn Progress,
-) -> Result<(Plan, Outcome), EngineError> {
+fn search(planner: &Planner<'_>, most: f64, out: &Path, progress: &dyn Progress) -> Result<Outcome, EngineError> {
     let (mut search, mut asked, mut notes) = (Search::default(), most, Vec::new());
     for trial in 1..=TRIALS {
         let plan = planner.plan_for(Goal::Divergence(asked))?;
@@ -43,23 +33,21 @@ fn search(
         made.forget_checkpoint()?;
         let measured = divergence(&made)?;
         notes.push(note(trial, &plan, &made, measured));
-        search.take(asked, measured <= most, (plan, made));
+        search.take(asked, measured <= most, made);
         if (NEAR * most..=most).contains(&measured) {
             break;
         }
         asked = search.next(asked * AIM * most / measured.max(f64::MIN_POSITIVE));
     }
-    let (mut plan, mut made) = search.found().ok_or(EngineError::Plan(PlanError::NoSensitivity))?;
+    let mut made = search.found().ok_or(EngineError::Plan(PlanError::NoSensitivity))?;
     made.journal.notes.extend(notes);
-    plan.recipe.goal = Goal::Divergence(most);
+    made.plan.recipe.goal = Goal::Divergence(most);
     let measured = divergence(&made)?;
     if measured > most {
         made.violations.push(Violation { bound: "max-kld".into(), required: most, measured });
     }
-    Ok((plan, made.settle()?))
+    made.settle()
 }
-
-type Made = (Plan, Finished);
 
 /// What trials have shown so far.
 #[derive(Default)]
@@ -68,17 +56,17 @@ struct Search {
     keeps: Option<f64>,
     misses: Option<f64>,
     /// The smallest artifact that kept it, and the last that did not.
-    best: Option<Made>,
-    missed: Option<Made>,
+    best: Option<Finished>,
+    missed: Option<Finished>,
 }
 
 impl Search {
     fn tried(&self, plan: &Plan) -> bool {
-        [&self.best, &self.missed].into_iter().flatten().any(|(tried, _)| tried.tensors == plan.tensors)
+        [&self.best, &self.missed].into_iter().flatten().any(|tried| tried.plan.tensors == plan.tensors)
     }
 
-    fn take(&mut self, asked: f64, kept: bool, made: Made) {
-        let bytes = |(_, made): &Made| made.journal.proof.bytes;
+    fn take(&mut self, asked: f64, kept: bool, made: Finished) {
+        let bytes = |made: &Finished| made.journal.proof.bytes;
         if !kept {
             self.misses = Some(self.misses.map_or(asked, |loss| loss.min(asked)));
             self.missed = Some(made);
@@ -99,7 +87,7 @@ impl Search {
     }
 
     /// The artifact to keep; one that missed the bound where none kept it.
-    fn found(self) -> Option<Made> {
+    fn found(self) -> Option<Finished> {
         self.best.or(self.missed)
     }
 }

@@ -38,7 +38,7 @@ fn against(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Verification, EngineError> {
-    let source = Source { imported, tokenizer: &imported.tokenizer()?, target: &imported.model };
+    let source = Source { reference: &imported.model, tokenizer: &imported.tokenizer()?, target: &imported.model };
     let (proof, tensors) = prove(&source, artifact, None, spec, options, progress)?;
     let violations = proof.quality.as_ref().map_or(Vec::new(), |q| spec.violations(q));
     Ok(Verification { proof, tensors, violations })

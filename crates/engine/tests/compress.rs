@@ -129,7 +129,7 @@ fn missed_bounds_fail_the_run_and_keep_the_artifact_aside() {
     let home = Home::new();
     for (recipe, out) in RECIPES {
         let error = home.run(&format!("{recipe}\n[proof]\nmax-kld = 1e-9\nmin-top1 = 0.1"), out, &home.options());
-        let Err(EngineError::Gates { rejected, violations, journal }) = error else { panic!("{error:?}") };
+        let Err(EngineError::Gates { rejected, violations, journal, .. }) = error else { panic!("{error:?}") };
         assert_eq!(violations.iter().map(|v| &*v.bound).collect::<Vec<_>>(), ["max-kld"]);
         assert!(violations[0].measured > 1e-9 && journal.proof.quality.is_some());
         assert!(!home.path(out).exists());

@@ -157,10 +157,10 @@ fn the_smallest_file_keeps_its_divergence() {
         let asked = recipe("kld", most);
         let planner = Planner::new(&model, &asked, &options, &Quiet).unwrap();
         let most = most.parse().unwrap();
-        let (plan, outcome) = smallest(&planner, most, &home.path(out), &Quiet).unwrap();
+        let outcome = smallest(&planner, most, &home.path(out), &Quiet).unwrap();
         let measured = outcome.journal.proof.quality.unwrap().kld.mean.value;
         assert!(measured <= most, "{measured}");
-        assert_eq!((plan.recipe.goal, outcome.files), (Goal::Divergence(most), vec![home.path(out)]));
+        assert_eq!((outcome.plan.recipe.goal, outcome.files), (Goal::Divergence(most), vec![home.path(out)]));
         assert!(outcome.journal.notes.iter().any(|note| note.what.starts_with("trial 1")));
         sizes.push(outcome.journal.proof.bytes);
     }

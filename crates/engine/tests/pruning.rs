@@ -7,6 +7,7 @@ use engine::{EngineError, Options, Quiet};
 use formats::onnx::proto::*;
 use formats::onnx::{DataType, Layout};
 use graph::Op;
+use passes::prune::Freedom;
 use plan::{Budget, Container, Goal, PruneSpec, Recipe, Step};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -238,7 +239,7 @@ fn ten_networks() {
     for path in files.filter_map(|f| Some(f.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
         let name = path.file_stem().expect("named").to_string_lossy().into_owned();
         let imported = import::open(&path).expect("opens");
-        let found = passes::prune::groups::find(&imported.model, false);
+        let found = passes::prune::groups::find(&imported.model, Freedom::default());
         assert!(found.frozen.iter().all(|f| f.why.contains("output of the network")), "{name}: {:?}", found.frozen);
         let gone = found.groups.iter().flat_map(|g| g.channels.iter().take(g.channels.len() / 2));
         let mut smaller = imported.model.clone();

@@ -6,7 +6,7 @@ use graph::ops::{
     PoolKind, Reduce, ReduceKind, Reshape, Select, Softmax, Span, Split, Transpose,
 };
 use graph::{Body, Dim, Graph, Kind, Model, Op, Place, Role, Size, ValueId, Weight, WeightId, WeightStore};
-use passes::prune::{self, Axis, Channel, Context, Group, Groups, Of, PruneError, Removal, check};
+use passes::prune::{self, Axis, Channel, Context, Freedom, Group, Groups, Of, PruneError, Removal, check};
 use plan::{Allocation, Counters, Criterion, PruneSpec};
 use std::collections::BTreeMap;
 
@@ -105,7 +105,7 @@ fn run(model: &Model) -> Vec<f32> {
 
 /// Takes the first half of every group's channels out: of the whole run the masked and the smaller network must agree.
 fn halves(model: &Model) -> Groups {
-    let found = prune::groups::find(model, false);
+    let found = prune::groups::find(model, Freedom::default());
     for group in &found.groups {
         let half: Vec<&Channel> = group.channels.iter().take(group.channels.len().div_ceil(2)).collect();
         assert!(check::invariance(model, &half, 3).expect("runs") <= check::TOLERANCE, "{}", group.name);
@@ -270,9 +270,9 @@ fn shared_biases_tie_nobody() {
         y = net.push(name, Conv { weight, bias: Some(shared), outputs: 8, window: window.clone(), groups: 1 }, &[y]);
     }
     let model = net.finish(y, 8);
-    assert_eq!(prune::groups::find(&model, false).groups.len(), 1);
+    assert_eq!(prune::groups::find(&model, Freedom::default()).groups.len(), 1);
     let smaller = pruned(&model, &spec("channels=0.5")).expect("three groups");
-    let found = prune::groups::find(&smaller, false);
+    let found = prune::groups::find(&smaller, Freedom::default());
     assert_eq!(sizes(&found), [("a.weight", 4), ("b.weight", 4), ("c.weight", 4)].into());
 }
 
@@ -310,7 +310,7 @@ fn what_nobody_looks_into_is_frozen_and_said() {
     let odd = Opaque { name: "Odd".into(), reason: "unknown".into(), outputs, weights: vec![], ranks: vec![] };
     let odd = net.push("odd", odd, &[a]);
     let b = net.conv("b", odd, 8, 6, 1);
-    let found = prune::groups::find(&net.finish(b, 6), false);
+    let found = prune::groups::find(&net.finish(b, 6), Freedom::default());
     assert_eq!(sizes(&found), [("b.weight", 6)].into());
     let frozen = found.frozen.iter().find(|f| f.weight == "a.weight").expect("reported");
     assert!(frozen.outputs == 8 && frozen.why.contains("`odd` (Opaque)"), "{}", frozen.why);

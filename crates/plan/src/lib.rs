@@ -54,7 +54,7 @@ pub use pace::{Curve, Gradual, Pace, Penalty};
 pub use pattern::Pattern;
 pub use plan::{ExpertTokens, Plan, PlannedTensor, RoleSummary};
 pub use preset::{Preset, UnknownPreset};
-pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, PruneSpec, Resource};
+pub use prune::{Allocation, Amount, Budget, BudgetError, Criterion, Part, PruneSpec, Resource};
 pub use quantize::{Calibrator, QuantizeSpec, Rounding, UnknownCalibrator, levels_name};
 pub use recipe::{
     CalibrationSpec, Container, Experts, Goal, KvCache, Mode, Output, ProofSpec, Recipe, RecipeError, Rule, Violation,

@@ -6,13 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
 use std::str::FromStr;
 
-/// Channels are taken out of a model until a budget holds.
+/// Channels, or whole layers or experts of a decoder, are taken out of a model until a budget holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct PruneSpec {
     /// What may be left.
     pub budget: Budget,
-    /// Which channels matter.
+    /// What matters.
     pub by: Criterion,
     /// How groups share the loss.
     pub across: Allocation,
@@ -27,17 +27,22 @@ pub struct PruneSpec {
 }
 
 impl PruneSpec {
-    /// Down to a budget, by what is usual: squared magnitude, the same share of every group.
+    /// Down to a budget, by what is usual for what it counts, the same share of every group.
     pub fn to(budget: Budget) -> PruneSpec {
         PruneSpec {
             budget,
-            by: Criterion::default(),
+            by: budget.of.part().criterion(),
             across: Allocation::default(),
             multiple: 1,
             only: Vec::new(),
             through_norms: false,
             pace: Pace::Once,
         }
+    }
+
+    /// Whether the model is run to tell which channels matter.
+    pub fn measures(&self) -> bool {
+        self.by == Criterion::Taylor || self.across == Allocation::Sensitivity
     }
 }
 
@@ -66,12 +71,54 @@ pub enum Resource {
     Peak,
     /// Time of one sample, measured on this machine.
     Latency,
+    /// Layers of a decoder.
+    Layers,
+    /// Experts of each layer of a decoder.
+    Experts,
+}
+
+/// What is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Indices of axes: channels, heads, neurons.
+    Channels,
+    /// Decoder layers.
+    Layers,
+    /// Experts of mixtures.
+    Experts,
+}
+
+impl Part {
+    /// What says which matter, where nothing else is asked for.
+    pub const fn criterion(self) -> Criterion {
+        match self {
+            Part::Channels => Criterion::L2,
+            Part::Layers => Criterion::Influence,
+            Part::Experts => Criterion::Reap,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Part::Channels => "channels",
+            Part::Layers => "layers",
+            Part::Experts => "experts",
+        }
+    }
 }
 
 impl Resource {
     /// Every one.
-    pub const ALL: [Resource; 6] =
-        [Resource::Channels, Resource::Macs, Resource::Parameters, Resource::Bytes, Resource::Peak, Resource::Latency];
+    pub const ALL: [Resource; 8] = [
+        Resource::Channels,
+        Resource::Macs,
+        Resource::Parameters,
+        Resource::Bytes,
+        Resource::Peak,
+        Resource::Latency,
+        Resource::Layers,
+        Resource::Experts,
+    ];
 
     /// The name in recipes.
     pub const fn name(self) -> &'static str {
@@ -82,15 +129,31 @@ impl Resource {
             Resource::Bytes => "bytes",
             Resource::Peak => "peak",
             Resource::Latency => "latency",
+            Resource::Layers => "layers",
+            Resource::Experts => "experts",
         }
     }
 
-    /// How much of it a network has. Channels are counted by group, so not here: parameters stand for them.
+    /// What goes until a budget of it holds.
+    pub const fn part(self) -> Part {
+        match self {
+            Resource::Layers => Part::Layers,
+            Resource::Experts => Part::Experts,
+            Resource::Channels
+            | Resource::Macs
+            | Resource::Parameters
+            | Resource::Bytes
+            | Resource::Peak
+            | Resource::Latency => Part::Channels,
+        }
+    }
+
+    /// How much of it a network has. Channels, layers and experts are counted where they go, so not here: parameters stand for them.
     pub fn count(self, of: &Counters) -> u64 {
         match self {
             // Times are measured, not counted; by what takes them.
             Resource::Macs | Resource::Latency => of.total_macs(),
-            Resource::Channels | Resource::Parameters => of.parameters,
+            Resource::Channels | Resource::Parameters | Resource::Layers | Resource::Experts => of.parameters,
             Resource::Bytes => of.bytes,
             Resource::Peak => of.memory.planned,
         }
@@ -130,14 +193,22 @@ impl Amount {
 pub enum BudgetError {
     #[error("`{0}` is no amount; write a share such as 0.5, a count, a size such as 300kB, or a time such as 2ms")]
     Amount(String),
-    #[error("`{0}` is nothing that pruning counts; write channels, macs, parameters, bytes, peak or latency")]
+    #[error(
+        "`{0}` is nothing that pruning counts; write channels, macs, parameters, bytes, peak, latency, layers or experts"
+    )]
     Resource(String),
     #[error("channels are counted in shares: write a number between 0 and 1")]
     Channels,
     #[error("{0} is given in shares or in times, and only it: write latency=0.5, or latency=2ms")]
     Time(&'static str),
-    #[error("pruning needs one budget; give one of channels, macs, parameters, bytes, peak and latency, not {0}")]
+    #[error(
+        "pruning needs one budget; give one of channels, macs, parameters, bytes, peak, latency, layers and experts, not {0}"
+    )]
     Count(usize),
+    #[error("`by = \"{by}\"` says nothing of {of}; {of} go by {}", .fits.join(", "))]
+    Criterion { by: &'static str, of: &'static str, fits: Vec<&'static str> },
+    #[error("{of} go whole, at once, and as many of each layer: leave out `{field}`, which is for channels")]
+    Whole { of: &'static str, field: &'static str },
     #[error("kept channels are a multiple of 1 or more, not 0")]
     Multiple,
     #[error("channels go in rounds or under a penalty; keep one of `gradual` and `penalty`")]
@@ -188,22 +259,22 @@ impl Budget {
         match (self.of, self.left) {
             (Resource::Channels, Amount::Count(_) | Amount::Time(_)) => Err(BudgetError::Channels),
             (Resource::Latency, Amount::Count(_)) => Err(BudgetError::Time("latency")),
-            (Resource::Macs | Resource::Parameters | Resource::Bytes | Resource::Peak, Amount::Time(_)) => {
-                Err(BudgetError::Time("latency"))
-            }
+            (Resource::Latency, _) => Ok(self),
+            (_, Amount::Time(_)) => Err(BudgetError::Time("latency")),
+            // All of what goes whole is no budget, so one of them is meant.
+            (Resource::Layers | Resource::Experts, Amount::Share(1.0)) => Ok(Budget { left: Amount::Count(1), ..self }),
             _ => Ok(self),
         }
     }
 }
 
-/// Which channels matter. What each computes stands in `passes/src/prune/criterion.rs`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What matters. What each computes stands in `passes/src/prune/criterion.rs`, `layers.rs` and `experts.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Criterion {
     /// Sum of magnitudes.
     L1,
     /// Sum of squares.
-    #[default]
     L2,
     /// Magnitude of batch norms' scales.
     BnScale,
@@ -211,6 +282,50 @@ pub enum Criterion {
     Fpgm,
     /// First-order change of the loss on data.
     Taylor,
+    /// Of layers: how far each turns the hidden state, on text.
+    Influence,
+    /// Of layers: the loss on text without each, one layer after the other.
+    Loss,
+    /// Of experts: how much each adds to the tokens that are sent to it, on text.
+    Reap,
+}
+
+impl Criterion {
+    /// Every one.
+    pub const ALL: [Criterion; 8] = [
+        Criterion::L1,
+        Criterion::L2,
+        Criterion::BnScale,
+        Criterion::Fpgm,
+        Criterion::Taylor,
+        Criterion::Influence,
+        Criterion::Loss,
+        Criterion::Reap,
+    ];
+
+    /// The name in recipes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Criterion::L1 => "l1",
+            Criterion::L2 => "l2",
+            Criterion::BnScale => "bn-scale",
+            Criterion::Fpgm => "fpgm",
+            Criterion::Taylor => "taylor",
+            Criterion::Influence => "influence",
+            Criterion::Loss => "loss",
+            Criterion::Reap => "reap",
+        }
+    }
+
+    /// Whether it can tell which of these matter.
+    pub fn fits(self, part: Part) -> bool {
+        match self {
+            Criterion::L1 | Criterion::L2 => part != Part::Layers,
+            Criterion::BnScale | Criterion::Fpgm | Criterion::Taylor => part == Part::Channels,
+            Criterion::Influence | Criterion::Loss => part == Part::Layers,
+            Criterion::Reap => part == Part::Experts,
+        }
+    }
 }
 
 /// How groups share the loss.
@@ -244,7 +359,12 @@ struct Written {
     peak: Option<Amount>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<Amount>,
-    by: Criterion,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<Criterion>,
     across: Allocation,
     #[serde(skip_serializing_if = "Option::is_none")]
     multiple: Option<usize>,
@@ -257,14 +377,38 @@ struct Written {
     penalty: Option<Penalty>,
 }
 
+impl Written {
+    /// A field that is given and speaks of channels only.
+    fn of_channels(&self) -> Option<&'static str> {
+        let given = [
+            ("across", self.across != Allocation::Uniform),
+            ("multiple", self.multiple.is_some()),
+            ("only", !self.only.is_empty()),
+            ("through-norms", self.through_norms),
+            ("gradual", self.gradual.is_some()),
+            ("penalty", self.penalty.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(field, _)| field)
+    }
+}
+
 impl TryFrom<Written> for PruneSpec {
     type Error = BudgetError;
 
     fn try_from(w: Written) -> Result<PruneSpec, BudgetError> {
-        let amounts = [w.channels, w.macs, w.parameters, w.bytes, w.peak, w.latency];
+        let amounts = [w.channels, w.macs, w.parameters, w.bytes, w.peak, w.latency, w.layers, w.experts];
         let given = Resource::ALL.into_iter().zip(amounts).filter_map(|(of, left)| Some(Budget { of, left: left? }));
         let budgets: Vec<Budget> = given.collect();
         let [budget] = budgets[..] else { return Err(BudgetError::Count(budgets.len())) };
+        let part = budget.of.part();
+        let by = w.by.unwrap_or(part.criterion());
+        if !by.fits(part) {
+            let fits = Criterion::ALL.into_iter().filter(|c| c.fits(part)).map(Criterion::name).collect();
+            return Err(BudgetError::Criterion { by: by.name(), of: part.name(), fits });
+        }
+        if let (Part::Layers | Part::Experts, Some(field)) = (part, w.of_channels()) {
+            return Err(BudgetError::Whole { of: part.name(), field });
+        }
         if w.multiple == Some(0) {
             return Err(BudgetError::Multiple);
         }
@@ -282,7 +426,7 @@ impl TryFrom<Written> for PruneSpec {
         }
         Ok(PruneSpec {
             budget: budget.check()?,
-            by: w.by,
+            by,
             across: w.across,
             multiple: w.multiple.unwrap_or(1),
             only: w.only,
@@ -307,7 +451,9 @@ impl From<PruneSpec> for Written {
             bytes: of(Resource::Bytes),
             peak: of(Resource::Peak),
             latency: of(Resource::Latency),
-            by: spec.by,
+            layers: of(Resource::Layers),
+            experts: of(Resource::Experts),
+            by: Some(spec.by),
             across: spec.across,
             multiple: (spec.multiple > 1).then_some(spec.multiple),
             only: spec.only,

@@ -13,8 +13,8 @@
 //! text = ["letters.txt"]
 //! samples = 128
 //!
-//! [[step]]                      # networks: what is done to them, in this order
-//! prune = { macs = 0.5 }
+//! [[step]]                      # what is done before, in this order: see step.rs
+//! prune = { layers = 0.75 }
 //!
 //! [output]
 //! format = "gguf"
@@ -62,7 +62,7 @@ pub struct Recipe {
     pub method: Option<Method>,
     /// What is done to weights before they are encoded, in this order; rotations come first wherever they stand.
     pub transforms: Vec<Transform>,
-    /// What is done to a network, in this order.
+    /// What is done to a network, or to a decoder before its weights are encoded, in this order.
     pub steps: Vec<Step>,
     /// What methods learn from.
     pub calibration: CalibrationSpec,

@@ -22,8 +22,14 @@ pub enum PlanError {
         "presets, rules and sizes are for language models; a network takes steps: give --prune or --int8, or `[[step]]` in a recipe"
     )]
     NoSteps,
-    #[error("a decoder is pruned into plain numbers (safetensors or gguf) first, and quantized by a second run")]
-    PruneFirst,
+    #[error(
+        "a decoder that is only pruned is written as plain numbers, not into {0}: take safetensors or gguf, or add a preset"
+    )]
+    OnlyPruned(Container),
+    #[error(
+        "`max-kld` looks for the smallest artifact of a model as it is, and this recipe has steps; give a preset or a size"
+    )]
+    StepsThenDivergence,
     #[error("the step `{step}` is for networks (ONNX files), and this is none")]
     NoNetwork { step: &'static str },
     #[error("weight `{tensor}`: {why}")]
@@ -130,19 +136,30 @@ fn as_is(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, 
     })
 }
 
-/// The plan for a decoder that is pruned: its weights stay plain, so that they can be quantized afterwards.
+/// The plan for a decoder that goes through steps. What its weights become behind them is planned again when they are done; until
+/// then it stands here for the whole model, where it does not depend on what is left.
 fn decoder(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, PlanError> {
     if let Some(step) = recipe.steps.iter().find(|step| !matches!(step, Step::Prune(_) | Step::Sparsify(_))) {
         return Err(PlanError::NoNetwork { step: step.name() });
     }
-    if recipe.goal != Goal::Keep || !recipe.rules.is_empty() {
-        return Err(PlanError::PruneFirst);
-    }
-    let container = recipe.output.format.unwrap_or(Container::Safetensors);
-    if !matches!(container, Container::Safetensors | Container::Gguf) {
-        return Err(PlanError::PruneFirst);
-    }
-    Ok(Plan { container, ..as_is(model, recipe, setting)? })
+    check_rules(model, recipe)?;
+    let behind = match recipe.goal {
+        Goal::Divergence(_) => return Err(PlanError::StepsThenDivergence),
+        Goal::Preset(preset) => plan(model, recipe, Some(preset), setting)?,
+        Goal::Keep if !recipe.rules.is_empty() => plan(model, recipe, None, setting)?,
+        Goal::Keep => match recipe.output.format.unwrap_or(Container::Safetensors) {
+            container @ (Container::Safetensors | Container::Gguf) => {
+                return Ok(Plan { container, ..as_is(model, recipe, setting)? });
+            }
+            container => return Err(PlanError::OnlyPruned(container)),
+        },
+        Goal::Bpw(_) | Goal::Size(_) => {
+            let (_, mix) = recipe.goal.budget(model).unwrap_or_default();
+            let container = recipe.output.format.unwrap_or(Container::Gguf);
+            Plan { container, mix, ..as_is(model, recipe, setting)? }
+        }
+    };
+    Ok(Plan { mix: format!("{}-{}", step_names(&recipe.steps), behind.mix), ..behind })
 }
 
 /// The first preset of the ladder whose artifact is small enough.

@@ -1,6 +1,16 @@
-//! Steps: what is done to a network, in the order in which it is asked for.
+//! Steps: what is done to a network, in the order in which it is asked for. Language models take `prune` and `sparsify`; a preset, a size
+//! or rules beside them then say how what is left is encoded, in the same run.
 //!
 //! ```toml
+//! [[step]]                                      # language models: whole layers; heads and channels; key heads with their queries
+//! prune = { layers = 0.75 }                     # or a count: layers = 6; needs calibration text
+//!
+//! [[step]]
+//! prune = { experts = 0.5 }                     # of each layer; by = "reap" needs calibration text, "l2" none
+//!
+//! [[step]]
+//! prune = { channels = 0.5, only = ["attn_k"] }  # ["attn_q"]: queries alone; ["ffn_gate"]: feed-forward channels
+//!
 //! [[step]]
 //! prune = { macs = 0.5, by = "taylor", across = "isomorphic", multiple = 8 }
 //!

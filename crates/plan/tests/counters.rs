@@ -2,7 +2,7 @@
 
 use graph::ops::{Activation, Add, Concat, Conv, Reshape, Span};
 use graph::{Body, Dim, Graph, Kind, Model, Place, Role, Weight, WeightStore};
-use plan::{Amount, Budget, Counters, Recipe, Resource, Step};
+use plan::{Amount, Budget, Counters, Criterion, Part, Recipe, Resource, Step};
 
 /// `x` [1, 4, 4] → conv to 8 channels → relu in place → conv to 8 → sum with the first → a flat view of it.
 fn model() -> Model {
@@ -55,9 +55,16 @@ fn budgets_are_read_and_written() {
     assert_eq!(budget("peak=256KiB"), Ok(Budget { of: Resource::Peak, left: Amount::Count(262_144) }));
     assert_eq!(budget("parameters = 3000"), Ok(Budget { of: Resource::Parameters, left: Amount::Count(3000) }));
     assert_eq!(budget("latency=2.5ms"), Ok(Budget { of: Resource::Latency, left: Amount::Time(2_500_000) }));
+    assert_eq!(budget("layers=6"), Ok(Budget { of: Resource::Layers, left: Amount::Count(6) }));
+    assert_eq!(
+        budget("layers=1"),
+        Ok(Budget { of: Resource::Layers, left: Amount::Count(1) }),
+        "all would be no budget"
+    );
+    assert_eq!(budget("experts=0.5"), Ok(Budget { of: Resource::Experts, left: Amount::Share(0.5) }));
     let wrong =
         ["", "0", "-1", "nan", "speed=2", "channels=100", "macs=fast", "macs=2ms", "latency=100", "latency=0ms"];
-    for wrong in wrong {
+    for wrong in wrong.into_iter().chain(["layers=0", "layers=2ms", "experts=0"]) {
         assert!(budget(wrong).is_err(), "{wrong}");
     }
     let text = "[[step]]\nprune = { macs = 0.5, by = \"taylor\", across = \"global\", multiple = 8 }\n";
@@ -71,5 +78,25 @@ fn budgets_are_read_and_written() {
         ["prune = {}", "prune = { macs = 0.5, bytes = 9 }", "prune = { macs = 0.5, by = \"luck\" }", "prone = {}"]
     {
         assert!(Recipe::parse(&format!("[[step]]\n{wrong}\n")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn layers_and_experts_go_by_criteria_of_their_own() {
+    let read = |budget: &str| Recipe::parse(&format!("[[step]]\nprune = {{ {budget} }}\n"));
+    for (budget, by) in [("layers = 6", Part::Layers.criterion()), ("experts = 0.5, by = \"l2\"", Criterion::L2)] {
+        let recipe = read(budget).expect("valid");
+        let [Step::Prune(spec)] = &recipe.steps[..] else { panic!("{recipe:?}") };
+        assert_eq!(spec.by, by);
+        assert_eq!(Recipe::parse(&recipe.to_toml()).expect("valid"), recipe);
+    }
+    for (wrong, remedy) in [
+        ("layers = 6, by = \"taylor\"", "influence, loss"),
+        ("macs = 0.5, by = \"reap\"", "l1, l2, bn-scale, fpgm, taylor"),
+        ("layers = 6, across = \"global\"", "leave out `across`"),
+        ("experts = 0.5, only = [\"router\"]", "leave out `only`"),
+    ] {
+        let error = read(wrong).expect_err(wrong).to_string();
+        assert!(error.contains(remedy), "{error}");
     }
 }

@@ -136,18 +136,21 @@ fn recovery(epochs: usize) -> TrainingSpec {
     TrainingSpec { epochs, rate: 0.01, distill, statistics: 32, ..TrainingSpec::default() }
 }
 
-/// What is done to a network, in the order in which they stand here; a recipe's `[[step]]` gives another.
+/// What is done to a network, or to a language model before it is encoded, in the order in which they stand here; a recipe's `[[step]]`
+/// gives another.
 #[derive(Args, Clone, Debug)]
 pub struct Steps {
-    /// Networks: take channels out until so much is left: 0.5 of the multiply-adds, or channels=0.5, parameters=0.3,
-    /// bytes=300kB, peak=256KiB, latency=0.5 (measured on this machine) or latency=2ms
-    #[arg(long, value_name = "BUDGET", conflicts_with = "goal")]
+    /// Take channels (of language models heads and feed-forward channels) out until so much is left: 0.5 of the multiply-adds, or
+    /// channels=0.5, parameters=0.3, bytes=300kB, peak=256KiB, latency=0.5 (measured on this machine) or latency=2ms; of language
+    /// models also layers=0.75 or layers=6, and experts=0.5 (of each layer), chosen on --calibration. A preset or a size beside it
+    /// then encodes what is left
+    #[arg(long, value_name = "BUDGET", conflicts_with_all = ["recipe", "plan"])]
     pub prune: Option<Budget>,
     /// Networks: let what is left learn again for so many epochs, from --data and from the network as it was
-    #[arg(long, value_name = "EPOCHS", conflicts_with = "goal")]
+    #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["recipe", "plan"])]
     pub recover: Option<usize>,
     /// Networks: put values and weights on grids of 8-bit integers, as onnxruntime's kernels take them; learns from --data
-    #[arg(long, conflicts_with = "goal")]
+    #[arg(long, conflicts_with_all = ["recipe", "plan"])]
     pub int8: bool,
     /// With --int8: find the ranges of values in every run, for which no data are needed; for networks of matrix products
     #[arg(long, requires = "int8")]

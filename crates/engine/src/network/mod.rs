@@ -75,7 +75,7 @@ impl Run<'_> {
         let target = self.staging.target().to_owned();
         let files = self.staging.commit()?;
         recover::remove_records(&target)?;
-        Ok(Outcome { journal, files })
+        Ok(Outcome { plan: self.plan.clone(), journal, files })
     }
 
     fn stage(&mut self, name: &str, start: Instant) {

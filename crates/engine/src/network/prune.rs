@@ -5,13 +5,19 @@ use super::recover;
 use super::steps::{Context, Done};
 use crate::training::Lesson;
 use crate::{EngineError, Unit};
-use graph::Model;
+use calib::{NextTokens, Samples};
+use graph::{Body, Model};
+use import::ImportError;
+use passes::prune::whole::{self, Chosen};
 use passes::prune::{PruneError, Pruned};
-use plan::{Amount, Budget, Counters, Gradual, GroupEntry, Pace, Penalty, PruneSpec, Resource};
+use plan::{Amount, Budget, Counters, Gradual, GroupEntry, Pace, Part, Penalty, PruneSpec, Resource};
 use train::Fading;
 
-/// Takes channels out of a network.
+/// Takes channels out of a network, or layers or experts out of a decoder.
 pub(super) fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    if spec.budget.of.part() != Part::Channels {
+        return whole(model, spec, context);
+    }
     match &spec.pace {
         Pace::Once => {
             let chosen = choose(model, spec, context).map_err(failed)?;
@@ -22,10 +28,25 @@ pub(super) fn prune(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) 
     }
 }
 
+/// Takes layers or experts out: the decoder is built again from what stays.
+fn whole(model: &mut Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Done, EngineError> {
+    context.progress.begin("prune", 0, Unit::Blocks);
+    let chosen = whole::choose(model, spec, context.windows, &|done| context.progress.advance(done));
+    context.progress.end();
+    let Chosen { staying, figures, notes, groups } = chosen.map_err(failed)?;
+    let (config, weights) = staying.of(model).map_err(failed)?;
+    let built = import::build(&config, &weights, context.target);
+    let graph = built.map_err(|problem| ImportError { path: context.target.into(), problems: vec![problem] })?;
+    *model = Model { body: Body::Decoder { config, graph }, weights };
+    Ok(Done { notes, figures, groups, ..Done::default() })
+}
+
 fn choose(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Pruned, PruneError> {
     context.progress.begin("prune", 0, Unit::Groups);
     let advance = |done| context.progress.advance(done);
-    let with = passes::prune::Context { data: context.data, seed: context.seed, advance: &advance };
+    let text = NextTokens(context.windows);
+    let of_text = Some(&text as &dyn Samples).filter(|text| spec.measures() && !text.is_empty());
+    let with = passes::prune::Context { data: context.data.or(of_text), seed: context.seed, advance: &advance };
     let chosen = passes::prune::prune(model, spec, &with);
     context.progress.end();
     chosen

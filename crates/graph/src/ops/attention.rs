@@ -26,6 +26,20 @@ pub struct Attention {
     pub slot: usize,
 }
 
+impl Attention {
+    /// The axis relation where key heads stay and queries go: as many of every key head, those at the same place in each.
+    pub fn axes_of_queries(&self, inputs: &[Typed]) -> Axes {
+        let last = inputs[0].1.len() - 1;
+        Axes::rowwise(last + 1)
+            .bind((Port::Input(0), last), (Port::Output(0), last))
+            .run((Port::Input(0), last), self.head_dim)
+            .run((Port::Output(0), last), self.head_dim)
+            .cycle((Port::Input(0), last), self.head_dim * self.heads / self.kv_heads.max(1))
+            .freeze((Port::Input(1), last))
+            .freeze((Port::Input(2), last))
+    }
+}
+
 impl OpSpec for Attention {
     fn outputs(&self, inputs: &[Typed], _weights: &WeightStore) -> Result<Vec<Typed>, ShapeError> {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);

@@ -91,9 +91,23 @@ pub fn write(folder: &Path, config_file: &Path, tensors: &[Tensor], max_shard: u
 /// A tokenizer that GGUF can hold.
 pub fn tokenizer() -> Tokenizer {
     let letters = ('a'..='z').enumerate().map(|(i, c)| format!("\"{c}\": {}", i + 3)).collect::<Vec<_>>().join(", ");
+    let special = |id: usize, token: &str| {
+        format!(
+            r#"{{"id": {id}, "content": "{token}", "special": true, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false}}"#
+        )
+    };
+    let added = ["<unk>", "<s>", "</s>"].iter().enumerate().map(|(id, token)| special(id, token));
+    let added = added.collect::<Vec<_>>().join(", ");
+    let replace = |from: &str, to: &str| {
+        format!(r#"{{"type": "Replace", "pattern": {{"String": "{from}"}}, "content": "{to}"}}"#)
+    };
+    let (normalizer, space) = (replace(" ", "\u{2581}"), replace("\u{2581}", " "));
     let json = format!(
-        r#"{{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, "post_processor": null,
-        "decoder": null, "model": {{"type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true,
+        r#"{{"version": "1.0", "added_tokens": [{added}], "normalizer": {normalizer}, "pre_tokenizer": null,
+        "post_processor": null, "decoder": {{"type": "Sequence",
+        "decoders": [{space}, {{"type": "ByteFallback"}}, {{"type": "Fuse"}}]}},
+        "model": {{"type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true,
         "vocab": {{"<unk>": 0, "<s>": 1, "</s>": 2, {letters}}}, "merges": []}}}}"#
     );
     Tokenizer::from_json(Path::new("tokenizer.json"), json.into()).unwrap()

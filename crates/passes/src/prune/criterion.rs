@@ -35,7 +35,9 @@ pub(super) fn scores(
             Criterion::L1 => slices.group(group, Sum::Abs, &matrices(model, group))?,
             Criterion::L2 => slices.group(group, Sum::Squares, &matrices(model, group))?,
             Criterion::BnScale => slices.group(group, Sum::Abs, &batch_norms(model, group))?,
-            Criterion::Fpgm | Criterion::Taylor => distances(model, group)?,
+            Criterion::Fpgm => distances(model, group)?,
+            // They say nothing of channels.
+            Criterion::Taylor | Criterion::Influence | Criterion::Loss | Criterion::Reap => Vec::new(),
         };
         let known = scores.iter().any(|s| *s > 0.0);
         if !known {

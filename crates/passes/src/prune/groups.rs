@@ -11,7 +11,7 @@
 //! Source: DepGraph (Fang et al. 2023) for groups, here over indices instead of layers.
 
 use super::union::{Axis, Classes, Index, Of};
-use graph::{Axes, End, Graph, Model, Node, Port, Product, WeightId};
+use graph::{Axes, End, Graph, Model, Node, Op, Port, Product, WeightId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Indices that go together: one for each axis they are of, more where an axis holds several.
@@ -52,14 +52,27 @@ pub struct Groups {
     pub frozen: Vec<Frozen>,
 }
 
-/// Finds the groups of a model. `through_norms` lets axes go over which norms take statistics.
-pub fn find(model: &Model, through_norms: bool) -> Groups {
+/// What may go that stays where nobody asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freedom {
+    /// Axes over which norms take statistics.
+    pub norms: bool,
+    /// Queries without the key heads that they share, as many of each.
+    pub queries: bool,
+}
+
+/// Finds the groups of a model.
+pub fn find(model: &Model, freedom: Freedom) -> Groups {
     let Some(graph) = model.graph() else { return Groups::default() };
     let mut work = Work { graph, model, classes: Classes::new(graph, &model.weights), makes: BTreeSet::new() };
     let mut products = Vec::new();
     for node in graph.nodes() {
-        let axes = node.op.spec().axes(&graph.input_types(node));
-        work.node(node, &axes, through_norms);
+        let inputs = graph.input_types(node);
+        let axes = match &node.op {
+            Op::Attention(op) if freedom.queries => op.axes_of_queries(&inputs),
+            op => op.spec().axes(&inputs),
+        };
+        work.node(node, &axes, freedom.norms);
         products.extend(axes.products.into_iter().map(|product| (node, product)));
     }
     work.protect();

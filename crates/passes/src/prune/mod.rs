@@ -14,8 +14,10 @@ mod allocation;
 pub mod check;
 mod criterion;
 mod decoder;
+mod experts;
 pub mod groups;
 mod latency;
+mod layers;
 mod removal;
 mod sensitivity;
 mod shuffle;
@@ -24,14 +26,15 @@ pub mod sparse;
 mod taylor;
 mod union;
 mod untie;
+pub mod whole;
 
 pub use decoder::configure;
-pub use groups::{Channel, Frozen, Group, Groups};
+pub use groups::{Channel, Freedom, Frozen, Group, Groups};
 pub use removal::Removal;
 pub use union::{Axis, Of};
 
-use graph::{GraphError, Model, Patch, SourceError};
-use plan::{Allocation, Criterion, GroupEntry, Note, PruneSpec, Resource};
+use graph::{GraphError, Model, Patch, Role, SourceError};
+use plan::{Criterion, GroupEntry, Note, PruneSpec, Resource};
 use std::collections::BTreeMap;
 
 /// Why nothing was pruned.
@@ -48,6 +51,18 @@ pub enum PruneError {
     Lane(#[from] calib::LaneError),
     #[error("this choice of zeros learns from text that a decoder runs over; give --calibration, or take `magnitude`")]
     NoText,
+    #[error(
+        "{of} are those of a language model, and this is none; take channels, macs, parameters, bytes, peak or latency"
+    )]
+    NoDecoder { of: Resource },
+    #[error("the model has no experts: its layers are dense; take layers or channels")]
+    NoExperts,
+    #[error("which {of} matter by `{by}` is measured on text that the model runs over; give --calibration")]
+    NeedsText { by: &'static str, of: &'static str },
+    #[error("{asked} {of} are to be left, and there are {before}; ask for fewer")]
+    TooMany { of: Resource, asked: u64, before: usize },
+    #[error("{asked} of {before} {of} are to be left, and no fewer than {least} can be; ask for more")]
+    TooFew { of: Resource, asked: u64, least: usize, before: usize },
     #[error("the data cannot be read")]
     Samples { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("weight `{weight}` is quantized ({encoding}); prune before quantizing")]
@@ -111,7 +126,11 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
     let mut own = model.clone();
     untie::untie(model).map_or(Ok(()), |patch| own.apply(patch))?;
     let (prepare, model) = (untie::untie(model), &own);
-    let mut found = groups::find(model, spec.through_norms);
+    if spec.measures() && context.data.is_none() && model.decoder().is_some() {
+        let by = if spec.by == Criterion::Taylor { "taylor" } else { "sensitivity" };
+        return Err(PruneError::NeedsText { by, of: "channels" });
+    }
+    let mut found = groups::find(model, Freedom { norms: spec.through_norms, queries: queries_alone(model, spec) });
     found.groups.retain(|group| asked(model, group, spec));
     if found.groups.is_empty() {
         return Err(PruneError::Nothing { why: found.frozen.into_iter().next().map(|f| f.why) });
@@ -136,7 +155,7 @@ pub fn prune(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<P
         weight: Some(weight),
         what: "its group has nothing that the criterion looks at; l2 was taken".into(),
     }));
-    if context.data.is_none() && (spec.by == Criterion::Taylor || spec.across == Allocation::Sensitivity) {
+    if context.data.is_none() && spec.measures() {
         let what = "no data were given: what counts as important was measured on random numbers".into();
         notes.push(Note { weight: None, what });
     }
@@ -193,6 +212,16 @@ fn asked(model: &Model, group: &Group, spec: &PruneSpec) -> bool {
     });
     let weights: Vec<_> = weights.collect();
     spec.only.is_empty() || spec.only.iter().any(|pattern| weights.iter().any(|w| pattern.matches(w)))
+}
+
+/// Whether queries go without the key heads that they share: a specification names the ones and not the others.
+fn queries_alone(model: &Model, spec: &PruneSpec) -> bool {
+    let names = |role: Role| {
+        let mut weights = model.weights.iter().filter(move |(_, w)| w.place.role == role);
+        weights.any(|(_, w)| spec.only.iter().any(|pattern| pattern.matches(w)))
+    };
+    let grouped = model.decoder().is_some_and(|config| config.heads != config.kv_heads);
+    grouped && names(Role::AttnQ) && !names(Role::AttnK) && !names(Role::AttnV)
 }
 
 /// Checks every group that loses channels; returns the largest difference. Through norms the difference is the price.

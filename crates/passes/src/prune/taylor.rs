@@ -2,7 +2,7 @@
 //! (Molchanov et al., *Importance Estimation for Neural Network Pruning*, CVPR 2019).
 //!
 //! The loss is cross-entropy with the data's labels, or with the class that the network itself gives where there are none;
-//! for outputs that are no classes half the sum of squares.
+//! for outputs that are no classes half the sum of squares. A decoder's samples are windows of text, one a batch, and its labels the next tokens.
 
 use super::criterion::{matrices, normalised, slice_sums};
 use super::groups::Group;
@@ -25,7 +25,8 @@ pub(super) fn scores(model: &Model, groups: &[Group], context: &Context<'_>) -> 
     let weights: BTreeSet<_> = axes.iter().flatten().copied().collect();
     let mut scores: Vec<Vec<f64>> = groups.iter().map(|g| vec![0.0; g.channels.len()]).collect();
     let mut executor = Executor::<f32>::new(graph, &model.weights, Options::default())?;
-    for batch in batches(graph, context)? {
+    let together = if model.decoder().is_some() { 1 } else { TOGETHER };
+    for batch in batches(graph, together, context)? {
         let grads = gradients(&mut executor, batch)?;
         let mut sums: BTreeMap<Axis, Vec<f64>> = BTreeMap::new();
         for axis in &weights {
@@ -48,10 +49,10 @@ pub(super) fn scores(model: &Model, groups: &[Group], context: &Context<'_>) -> 
 }
 
 /// What the network is run on: the data, or random numbers where there are none.
-fn batches(graph: &Graph, context: &Context<'_>) -> Result<Vec<Batch>, PruneError> {
+fn batches(graph: &Graph, together: usize, context: &Context<'_>) -> Result<Vec<Batch>, PruneError> {
     if let Some(data) = context.data {
-        let ends = (0..data.len().min(TOGETHER * BATCHES)).step_by(TOGETHER);
-        let one = |from: usize| data.batch(from..data.len().min(from + TOGETHER));
+        let ends = (0..data.len().min(TOGETHER * BATCHES)).step_by(together);
+        let one = |from: usize| data.batch(from..data.len().min(from + together));
         return ends.map(|from| one(from).map_err(|source| PruneError::Samples { source })).collect();
     }
     (0..BATCHES as u64).map(|n| Ok(Batch { inputs: random(graph, context.seed + n)?, labels: vec![] })).collect()
@@ -79,9 +80,12 @@ fn gradients(executor: &mut Executor, batch: Batch) -> Result<Grads, PruneError>
     Ok(grads)
 }
 
-/// The gradient of the loss with respect to an output.
+/// The gradient of the loss with respect to an output: of each row, where rows are classes.
 fn of_loss(output: &Tensor, labels: &[u32]) -> Result<Tensor, PruneError> {
-    let [samples, classes] = output.shape()[..] else { return Ok(output.clone()) };
+    let classes = output.width();
+    if output.shape().len() != 2 && labels.is_empty() {
+        return Ok(output.clone());
+    }
     let mut grad = output.data().to_vec();
     for (n, row) in grad.chunks_mut(classes.max(1)).enumerate() {
         let own = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(at, _)| at);
@@ -91,5 +95,5 @@ fn of_loss(output: &Tensor, labels: &[u32]) -> Result<Tensor, PruneError> {
         row.iter_mut().for_each(|x| *x = (*x - top).exp() / total);
         row.iter_mut().skip(label).take(1).for_each(|x| *x -= 1.0);
     }
-    Ok(Tensor::new(vec![samples, classes], grad)?)
+    Ok(Tensor::new(output.shape().to_vec(), grad)?)
 }

@@ -43,9 +43,7 @@ pub fn run(args: Compress, common: &Common) -> Result<()> {
         let planner = engine::Planner::new(&imported, recipe, &options, &bar)?;
         let plan = planner.plan()?;
         let out = output_of(&args, &imported, &plan);
-        let found = engine::smallest(&planner, most, &out, &bar);
-        let (plan, outcome) = found.map_or_else(|error| (plan, Err(error)), |(plan, outcome)| (plan, Ok(outcome)));
-        return tell(plan, outcome, &out, &args, common);
+        return tell(engine::smallest(&planner, most, &out, &bar), &out, &args, common);
     }
     let plan = asked.resolve(&imported, &options, &bar)?;
     let out = output_of(&args, &imported, &plan);
@@ -53,7 +51,7 @@ pub fn run(args: Compress, common: &Common) -> Result<()> {
         output::text(&super::plan::summary(&plan))?;
     }
     let outcome = engine::compress(&imported, &plan, &out, &options, &bar);
-    tell(plan, outcome, &out, &args, common)
+    tell(outcome, &out, &args, common)
 }
 
 /// Where the artifact goes.
@@ -62,16 +60,17 @@ fn output_of(args: &Compress, imported: &Imported, plan: &Plan) -> PathBuf {
 }
 
 /// Says what came of a run, and writes its report.
-fn tell(plan: Plan, outcome: Result<Outcome, EngineError>, out: &Path, args: &Compress, common: &Common) -> Result<()> {
+fn tell(outcome: Result<Outcome, EngineError>, out: &Path, args: &Compress, common: &Common) -> Result<()> {
     match outcome {
-        Ok(Outcome { journal, files }) => {
+        Ok(Outcome { plan, journal, files }) => {
             let report = Report { plan, journal };
             let page = write_report(&report, args.report.as_deref(), out, args.force)?;
             say(&report, &files, &page, common)
         }
-        Err(EngineError::Gates { rejected, violations, journal }) => {
-            write_report(&Report { plan, journal: *journal.clone() }, args.report.as_deref(), &rejected, true)?;
-            Err(EngineError::Gates { rejected, violations, journal }.into())
+        Err(EngineError::Gates { rejected, violations, plan, journal }) => {
+            let report = Report { plan: *plan.clone(), journal: *journal.clone() };
+            write_report(&report, args.report.as_deref(), &rejected, true)?;
+            Err(EngineError::Gates { rejected, violations, plan, journal }.into())
         }
         Err(error @ EngineError::Write(WriteError::Exists { .. })) => {
             Err(anyhow!("{error}, or replace it with --force"))
@@ -120,7 +119,8 @@ fn summary(plan: &Plan, journal: &Journal) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let before = plan.bytes_before();
     let ratio = before as f64 / proof.bytes.max(1) as f64;
-    let bpw = if journal.network.is_none() { format!(", {:.2} bits per weight", proof.bpw) } else { String::new() };
+    let bpw =
+        if plan.container != Container::Onnx { format!(", {:.2} bits per weight", proof.bpw) } else { String::new() };
     let mut rows = vec![row("size", format!("{} → {}, {ratio:.2}× smaller{bpw}", Bytes(before), Bytes(proof.bytes)))];
     match (&proof.quality, &journal.network) {
         (Some(quality), network) => {

@@ -49,7 +49,9 @@ impl Asked {
             return Ok(Asked::Plan(Box::new(Plan::load(&read(path)?).with_context(|| path.display().to_string())?)));
         }
         let steps = steps.steps();
-        let mut recipe = if steps.is_empty() { recipe(goal, max_kld)? } else { Recipe::new(::plan::Goal::Keep) };
+        let asked = goal.preset.is_some() || goal.target.is_some() || goal.max_size.is_some();
+        let mut recipe =
+            if steps.is_empty() || asked { recipe(goal, max_kld)? } else { Recipe::new(::plan::Goal::Keep) };
         recipe.steps.extend(steps);
         recipe.output.format = goal.format.or(recipe.output.format);
         recipe.output.split_size = goal.split_size.or(recipe.output.split_size);
