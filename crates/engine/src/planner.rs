@@ -17,8 +17,13 @@ pub fn plan(imported: &Imported, recipe: &Recipe, options: &Options<'_>) -> Resu
 
 /// Checks an edited plan against a model, and predicts anew what it will take on this machine.
 pub fn revise(imported: &Imported, plan: Plan, options: &Options<'_>) -> Result<Plan, EngineError> {
-    let costs = crate::calibrate()?;
     let recipe = plan.recipe.clone();
+    if !recipe.steps.is_empty() {
+        let becomes = |plan: &Plan| plan.tensors.iter().map(|t| (t.to, t.method)).collect::<Vec<_>>();
+        let edited = becomes(&self::plan(imported, &recipe, options)?) != becomes(&plan);
+        return if edited { Err(PlanError::StepsEdited.into()) } else { Ok(plan) };
+    }
+    let costs = crate::calibrate()?;
     let plan = plan.revise(&imported.model, &setting(imported, &recipe, options, &costs))?;
     let bytes = artifact_bytes(imported, &plan)?;
     Ok(with_bytes(plan, bytes))

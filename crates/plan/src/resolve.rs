@@ -30,6 +30,11 @@ pub enum PlanError {
         "`max-kld` looks for the smallest artifact of a model as it is, and this recipe has steps; give a preset or a size"
     )]
     StepsThenDivergence,
+    #[error(
+        "the weights of a plan with steps are planned again when the steps are done, so they cannot be edited here; write \
+         `[[rule]]` into the recipe"
+    )]
+    StepsEdited,
     #[error("the step `{step}` is for networks (ONNX files), and this is none")]
     NoNetwork { step: &'static str },
     #[error("weight `{tensor}`: {why}")]

@@ -26,6 +26,11 @@ pub struct Report {
 pub struct ReportError(#[from] serde_json::Error);
 
 impl Report {
+    /// Bytes of the source's weights; a plan behind steps counts those that they left.
+    pub fn bytes_before(&self) -> u64 {
+        self.journal.network.as_ref().map_or(self.plan.bytes_before(), |network| network.before.bytes)
+    }
+
     /// Reads what [`Report::to_json`] wrote.
     pub fn from_json(text: &str) -> Result<Report, ReportError> {
         Ok(serde_json::from_str(text)?)

@@ -74,9 +74,9 @@ fn section(title: &str, body: Markup) -> Markup {
 }
 
 fn tiles(report: &Report) -> Markup {
-    let (plan, proof) = (&report.plan, &report.journal.proof);
+    let proof = &report.journal.proof;
     let tile = |value: String, name: &str| html! { div { strong { (value) } span { (name) } } };
-    let before = plan.bytes_before() as f64;
+    let before = report.bytes_before() as f64;
     html! {
         div class="tiles" {
             (tile(format!("{} → {}", text::bytes(before), text::bytes(proof.bytes as f64)), "size"))

@@ -102,6 +102,38 @@ fn a_plan_can_be_edited_and_carried_out() {
 }
 
 #[test]
+fn a_language_model_is_pruned_and_encoded_in_one_run() {
+    let folder = TempDir::new().expect("a folder");
+    let (at, text) = (folder.path(), text(folder.path()));
+    let calibration = ["--method", "round", "--calibration", &text, "--samples", "2", "--length", "64"];
+    let asked = |first: &[&'static str], last: &[&'static str]| -> Vec<String> {
+        let all = first.iter().copied().chain(calibration).chain(last.iter().copied());
+        all.map(str::to_owned).collect()
+    };
+    let goal = ["--prune", "layers=3", "--preset", "q8_0"];
+    let compress = asked(&[&["compress", MODEL, "small.gguf"], &goal[..]].concat(), &["--json"]);
+    let compress: Vec<&str> = compress.iter().map(String::as_str).chain(["--text", &text]).collect();
+    let report = json(&succeeds(at, &compress));
+    assert_eq!(report["plan"]["mix"], "prune-Q8_0");
+    assert_eq!(report["journal"]["network"]["steps"][0]["groups"][0]["after"], 3);
+    succeeds(at, &["run", "small.gguf", "--prompt", "It was", "-n", "4"]);
+    let none = |budget| ["compress", MODEL, "none.gguf", "--prune", budget, "--preset", "q8_0", "--text", &text];
+    fails(at, &none("layers=3"), 1, &["--calibration"]);
+    fails(at, &none("experts=2"), 1, &["no experts"]);
+    fails(at, &none("layers=0"), 2, &["no amount"]);
+    let plan = asked(&[&["plan", MODEL], &goal[..]].concat(), &["--output", "plan.toml"]);
+    succeeds(at, &plan.iter().map(String::as_str).collect::<Vec<_>>());
+    let edited = fs::read_to_string(at.join("plan.toml")).expect("the plan is there").replacen(
+        "to = \"q8_0\"",
+        "to = \"q4_0\"",
+        1,
+    );
+    fs::write(at.join("plan.toml"), edited).expect("the plan can be edited");
+    fails(at, &["compress", MODEL, "none.gguf", "--plan", "plan.toml", "--text", &text], 1, &["[[rule]]"]);
+    assert!(!at.join("none.gguf").exists());
+}
+
+#[test]
 fn a_recipe_says_what_to_measure_on_and_what_to_keep() {
     let folder = TempDir::new().expect("a folder");
     let (at, text) = (folder.path(), text(folder.path()));

@@ -4,7 +4,7 @@ use super::{Asked, options, proof_spec};
 use crate::cli::{Common, Compress, Data};
 use crate::progress::Bar;
 use crate::{output, source};
-use ::plan::{Bytes, Comparison, Container, Goal, Journal, NetworkEntry, Plan};
+use ::plan::{Bytes, Comparison, Container, Goal, NetworkEntry, Plan};
 use anyhow::{Result, anyhow};
 use engine::{EngineError, Outcome, Samples};
 use exec::Examples;
@@ -110,14 +110,15 @@ fn say(report: &Report, files: &[PathBuf], page: &Path, common: &Common) -> Resu
         return output::json(report);
     }
     let names: Vec<_> = files.iter().map(|f| f.display().to_string()).collect();
-    output::text(&format!("\n{}", summary(&report.plan, &report.journal)))?;
+    output::text(&format!("\n{}", summary(report)))?;
     output::text(&format!("\nwrote {}, report {}", names.join(", "), page.display()))
 }
 
-fn summary(plan: &Plan, journal: &Journal) -> String {
+fn summary(report: &Report) -> String {
+    let Report { plan, journal } = report;
     let proof = &journal.proof;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
-    let before = plan.bytes_before();
+    let before = report.bytes_before();
     let ratio = before as f64 / proof.bytes.max(1) as f64;
     let bpw =
         if plan.container != Container::Onnx { format!(", {:.2} bits per weight", proof.bpw) } else { String::new() };
