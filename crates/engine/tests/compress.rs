@@ -64,6 +64,33 @@ fn bytes_of(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 /// A recipe for each container.
 const RECIPES: [(&str, &str); 2] = [("preset = \"q4_0\"", "out.gguf"), ("preset = \"w4a16\"", "out")];
 
+/// A trial of a block finds the errors that the whole run then has, writes nothing, and runs only as much text as it says.
+#[test]
+fn a_trial_finds_what_the_run_will() {
+    let home = Home::new();
+    let (model, options) = (home.model(), home.options());
+    for (recipe, out) in RECIPES {
+        let planned = plan(&model, &Recipe::parse(recipe).unwrap(), &options).unwrap();
+        let tried = engine::smoke(&model, &planned, &options, &Quiet).unwrap();
+        assert!(tried.weights.len() > 4 && home.names().iter().all(|name| name != out), "{tried:?}");
+        let made = home.run(recipe, out, &options).unwrap().journal;
+        for (name, error) in &tried.weights {
+            let entry = made.tensors.iter().find(|t| t.name == *name).unwrap();
+            assert!((error - entry.relative_error).abs() <= 1e-6 * error, "{name}: {error}, {entry:?}");
+        }
+    }
+    let recipe = "preset = \"q4_0\"\nmethod = \"gptq\"\n[calibration]\ntext = [\"days\"]\nsamples = 6\nlength = 32";
+    let recipe = Recipe::parse(recipe).unwrap();
+    let calibration = engine::Calibration::of(&model, std::slice::from_ref(&home.text), &recipe.calibration).unwrap();
+    let without = plan(&model, &recipe, &options).and_then(|planned| engine::smoke(&model, &planned, &options, &Quiet));
+    assert!(matches!(without, Err(EngineError::NoCalibration { .. })), "{without:?}");
+    let options = Options { calibration: Some(&calibration), ..options };
+    let planned = plan(&model, &recipe, &options).unwrap();
+    let tried = engine::smoke(&model, &planned, &options, &Quiet).unwrap();
+    assert_eq!(tried.tokens, 64, "two windows");
+    assert!(tried.weights.iter().all(|(_, error)| (0.001..0.3).contains(error)), "{tried:?}");
+}
+
 #[test]
 fn a_run_leaves_a_proven_artifact_and_its_journal() {
     let home = Home::new();
