@@ -241,6 +241,34 @@ fn channels_go_in_rounds_or_under_a_penalty() {
     }
 }
 
+/// Zeros come while the network learns, by either score; what comes later leaves them.
+#[test]
+fn zeros_come_while_a_network_learns_and_stay() {
+    let net = Trained::new();
+    let recover = "epochs = 3, batch = 16, rate = 0.05, statistics = 4";
+    for by in ["movement", "magnitude"] {
+        let made = net.resumes(
+            &format!(
+                "[[step]]\nsparsify = {{ zeros = 0.75, by = \"{by}\", recover = {{ {recover} }} }}\n\
+                 [[step]]\nrecover = {{ {recover} }}\n[[step]]\nquantize = {{}}\n[[step]]\nrecover = {{ {recover} }}\n"
+            ),
+            1,
+        );
+        let (_, share) = &made.steps[0].figures[0];
+        assert!((share - 0.75).abs() < 0.01 && right(&made) > 0.85, "{by}: {share} {:?}", made.accuracy);
+        let opened = import::open(&net.folder.path().join("straight.onnx")).expect("opens");
+        let matrices =
+            opened.model.weights.iter().filter(|(id, w)| w.shape.len() > 1 && opened.model.weights.grid(*id).is_some());
+        for (_, weight) in matrices {
+            let numbers = weight.read().expect("numbers");
+            let zeros = numbers.iter().filter(|x| **x == 0.0).count();
+            assert!(zeros * 100 >= numbers.len() * 74, "{by}: {} of {} in {}", zeros, numbers.len(), weight.name);
+        }
+        fs::remove_file(net.folder.path().join("straight.onnx")).expect("a file");
+        fs::remove_file(net.folder.path().join("resumed.onnx")).expect("a file");
+    }
+}
+
 /// The whole chain: the rounded network learns with fixed steps, and with steps of its own.
 #[test]
 fn a_rounded_network_learns_again() {

@@ -155,6 +155,45 @@ fn unknown_operators_are_pruned_around() {
     assert!(done.journal.notes.iter().any(|n| n.what.contains("`y` (Opaque)")), "{:?}", done.journal.notes);
 }
 
+/// The body of a loop reads what stands outside of it: that stays, the rest goes, and the body is what it was.
+#[test]
+fn bodies_are_pruned_around() {
+    let truth = |name: &str| TensorProto {
+        raw_data: Some(vec![1].into()),
+        ..TensorProto { name: text(name), data_type: Some(DataType::Bool as i32), ..Default::default() }
+    };
+    let body = GraphProto {
+        node: vec![
+            node("ReduceMean", &["flat"], "shift", vec![]),
+            node("Add", &["state", "shift"], "next", vec![]),
+            node("Identity", &["go"], "on", vec![]),
+        ],
+        input: ["turn", "go", "state"].map(|name| value(name, &[])).to_vec(),
+        output: ["on", "next"].map(|name| value(name, &[])).to_vec(),
+        ..Default::default()
+    };
+    let body = AttributeProto { name: text("body"), g: Some(Box::new(body)), r#type: Some(5), ..Default::default() };
+    let mut net = halves(vec![node("Loop", &["turns", "true", "classes"], "y", vec![body.clone()])], "y");
+    let graph = net.graph.as_mut().expect("a graph");
+    graph.initializer.extend([ints("turns", &[2]), truth("true")]);
+    let folder = TempDir::new().expect("a folder");
+    let (path, out) = (written(&folder, net), folder.path().join("out.onnx"));
+    let done = compress(&path, &recipe(&[to("channels=0.5")]), &out).unwrap_or_else(|e| panic!("{e}"));
+    let network = done.journal.network.expect("it is one");
+    assert!(network.after.parameters < network.before.parameters);
+    assert!(
+        done.journal.notes.iter().any(|n| n.what.contains("Loop") || n.what.contains("`y`")),
+        "{:?}",
+        done.journal.notes
+    );
+    let kept = formats::onnx::Onnx::open(&out).expect("opens");
+    let of_loop = kept.graph().node.iter().find(|n| n.op_type.as_deref() == Some("Loop")).expect("it stays");
+    assert_eq!(of_loop.attribute, [body], "as it was");
+    let shape =
+        |name: &str| kept.graph().initializer.iter().find(|t| t.name.as_deref() == Some(name)).map(|t| t.dims.clone());
+    assert_eq!(shape("head.weight"), Some(vec![10, 14]), "what the body reads keeps its channels");
+}
+
 #[test]
 fn what_cannot_be_leaves_nothing() {
     let folder = TempDir::new().expect("a folder");

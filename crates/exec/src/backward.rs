@@ -58,6 +58,11 @@ impl<R: Scalar> Grads<R> {
         self.of.get(&id).map(Vec::as_slice)
     }
 
+    /// A weight's gradient, to change.
+    pub fn get_mut(&mut self, id: WeightId) -> Option<&mut [R]> {
+        self.of.get_mut(&id).map(Vec::as_mut_slice)
+    }
+
     /// Every gradient, by weight.
     pub fn iter(&self) -> impl Iterator<Item = (WeightId, &[R])> {
         self.of.iter().map(|(id, grad)| (*id, &grad[..]))

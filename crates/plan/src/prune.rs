@@ -16,7 +16,8 @@ pub struct PruneSpec {
     pub by: Criterion,
     /// How groups share the loss.
     pub across: Allocation,
-    /// Kept channels are a multiple of this, where a group has as many.
+    /// Kept channels are a multiple of this, where a group has as many: 8 where nothing is said and time is counted, which what runtimes
+    /// run fast decides, else 1.
     pub multiple: usize,
     /// Weights whose outputs may go, by name, role or regular expression; all where there are none. Key heads take the queries with
     /// them that share them; queries that are named without keys go alone, as many of every key head.
@@ -34,7 +35,7 @@ impl PruneSpec {
             budget,
             by: budget.of.part().criterion(),
             across: Allocation::default(),
-            multiple: 1,
+            multiple: budget.of.multiple(),
             only: Vec::new(),
             through_norms: false,
             pace: Pace::Once,
@@ -147,6 +148,11 @@ impl Resource {
             | Resource::Peak
             | Resource::Latency => Part::Channels,
         }
+    }
+
+    /// What kept channels are a multiple of where nothing is said.
+    const fn multiple(self) -> usize {
+        if matches!(self, Resource::Latency) { 8 } else { 1 }
     }
 
     /// How much of it a network has. Channels, layers and experts are counted where they go, so not here: parameters stand for them.
@@ -336,7 +342,7 @@ pub enum Allocation {
     /// The same share of every group.
     #[default]
     Uniform,
-    /// The least important channels of all groups together.
+    /// The least important channels of all groups together, one by one.
     Global,
     /// The least important ones among groups that are alike (Fang et al. 2024).
     Isomorphic,
@@ -429,7 +435,7 @@ impl TryFrom<Written> for PruneSpec {
             budget: budget.check()?,
             by,
             across: w.across,
-            multiple: w.multiple.unwrap_or(1),
+            multiple: w.multiple.unwrap_or(budget.of.multiple()),
             only: w.only,
             through_norms: w.through_norms,
             pace,
@@ -456,7 +462,7 @@ impl From<PruneSpec> for Written {
             experts: of(Resource::Experts),
             by: Some(spec.by),
             across: spec.across,
-            multiple: (spec.multiple > 1).then_some(spec.multiple),
+            multiple: (spec.multiple != spec.budget.of.multiple()).then_some(spec.multiple),
             only: spec.only,
             through_norms: spec.through_norms,
             gradual,

@@ -44,6 +44,8 @@ pub enum RecipeError {
         "the recipe asks for nothing; give `preset`, `target`, `max-size`, `max-kld`, a `[[rule]]` or a `[[step]]`"
     )]
     Nothing,
+    #[error("the step `{step}`: {why}")]
+    Step { step: &'static str, why: String },
     #[error("`max-kld` is {0}; it has to be a number of nats above 0")]
     Divergence(f64),
 }
@@ -342,6 +344,9 @@ impl TryFrom<Written> for Recipe {
             }
             [] => Goal::Keep,
         };
+        if let Some((step, why)) = w.step.iter().find_map(|step| Some((step.name(), step.problem()?))) {
+            return Err(RecipeError::Step { step, why });
+        }
         Ok(Recipe {
             goal,
             rules: w.rule,

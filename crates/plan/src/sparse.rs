@@ -1,11 +1,16 @@
 //! What unstructured sparsity is asked for: how many numbers become zero, and which.
 
-use crate::Pattern;
+use crate::{Pattern, TrainingSpec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
 use std::str::FromStr;
 
 /// Numbers of matrices become zero, and stay where they are.
+///
+/// ```toml
+/// sparsify = { zeros = "2:4", by = "wanda" }
+/// sparsify = { zeros = 0.9, by = "movement", recover = { epochs = 3, rate = 0.01 } }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SparseSpec {
@@ -17,6 +22,23 @@ pub struct SparseSpec {
     /// Matrices, by name, role or regular expression; all inside the blocks of a decoder, or all of a network, where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<Pattern>,
+    /// Training in which a network's zeros come little by little; they come at once where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recover: Option<TrainingSpec>,
+}
+
+impl SparseSpec {
+    /// What makes no sense of it, if anything.
+    pub fn problem(&self) -> Option<String> {
+        match (self.by, self.zeros, &self.recover) {
+            (SparseBy::Movement, _, None) => Some("movement is what training does: give `recover = { … }`".into()),
+            (SparseBy::Wanda | SparseBy::SparseGpt, _, Some(_)) => {
+                Some("only `magnitude` and `movement` choose while a network learns".into())
+            }
+            (_, Zeros::Of { .. }, Some(_)) => Some("zeros that come little by little are a share, such as 0.8".into()),
+            (_, _, recover) => recover.as_ref().and_then(TrainingSpec::problem),
+        }
+    }
 }
 
 /// How many numbers become zero.
@@ -44,12 +66,14 @@ pub enum SparseBy {
     Wanda,
     /// Those whose loss the others make good best, and they do.
     SparseGpt,
+    /// Those that training moves towards zero.
+    Movement,
 }
 
 impl SparseBy {
     /// Whether the model must be run over text.
     pub const fn calibrates(self) -> bool {
-        !matches!(self, SparseBy::Magnitude)
+        matches!(self, SparseBy::Wanda | SparseBy::SparseGpt)
     }
 }
 

@@ -21,6 +21,9 @@
 //! sparsify = { zeros = "2:4", by = "magnitude" }
 //!
 //! [[step]]
+//! sparsify = { zeros = 0.9, by = "movement", recover = { epochs = 3, rate = 0.01 } }
+//!
+//! [[step]]
 //! recover = { epochs = 3, rate = 0.01, flip = true, crop = 4, distill = { share = 0.7 } }
 //!
 //! [[step]]
@@ -52,6 +55,16 @@ impl Step {
             Step::Sparsify(_) => "sparsify",
             Step::Recover(_) => "recover",
             Step::Quantize(_) => "quantize",
+        }
+    }
+
+    /// What makes no sense of it, if anything.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Step::Sparsify(spec) => spec.problem(),
+            Step::Recover(spec) => spec.problem(),
+            // These are checked as they are read.
+            Step::Prune(_) | Step::Quantize(_) => None,
         }
     }
 }

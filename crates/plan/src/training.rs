@@ -143,7 +143,7 @@ pub struct DistillSpec {
     pub share: f64,
     /// What logits are divided by before they are compared.
     pub temperature: f64,
-    /// Values whose attention maps are compared, by name.
+    /// Values that are compared, by name: as they are where both have the same channels, else their attention maps.
     pub features: Vec<String>,
     /// What the loss of each counts.
     pub feature_weight: f64,

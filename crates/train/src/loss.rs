@@ -5,9 +5,11 @@
 //! distillation    KD = T² · Σ q ln(q / p_T),   q, p_T the softmax of teacher and student over T   (Hinton et al. 2015)
 //! together        (1 − α)·CE + α·KD
 //! attention       AT = Σ (a_s − a_t)²,   a = Σ_channels x² over its length                     (Zagoruyko and Komodakis 2017)
+//! hint            H  = Σ (x_s − x_t)² / Σ x_t²                                                 (Romero et al. 2015, no regressor)
 //! ```
 //!
-//! Attention maps compare what teacher and student look at whatever their numbers of channels, so they serve pruned networks.
+//! Attention maps compare what teacher and student look at whatever their numbers of channels, so they serve networks whose features
+//! lost some; where both have the same channels, hints compare these themselves, which says much more.
 //! Sums run in double precision and in order: the same bits at any number of threads.
 
 /// What a row of logits should become.
@@ -81,6 +83,18 @@ pub(crate) fn attend(student: &[f32], teacher: &[f32], plane: usize, weight: f64
     weight * gap.iter().map(|d| d * d).sum::<f64>()
 }
 
+/// The hint loss of one sample against its teacher's; adds `weight` times its gradient.
+pub(crate) fn hint(student: &[f32], teacher: &[f32], weight: f64, grad: &mut [f32]) -> f64 {
+    let power = teacher.iter().map(|t| f64::from(*t) * f64::from(*t)).sum::<f64>().max(1e-12);
+    let mut loss = 0.0;
+    for ((s, t), g) in student.iter().zip(teacher).zip(grad) {
+        let gap = f64::from(*s) - f64::from(*t);
+        loss += gap * gap / power;
+        *g += (weight * 2.0 * gap / power) as f32;
+    }
+    weight * loss
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +130,9 @@ mod tests {
         let loss = attend(&student, &teacher, 6, 2.0, &mut grad);
         assert!(loss > 1e-3);
         check(&student, &grad, |x| attend(x, &teacher, 6, 2.0, &mut [0.0; 12]));
+        let mut grad = vec![0.0; 12];
+        assert!(hint(&student, &teacher, 2.0, &mut grad) > 1e-3);
+        check(&student, &grad, |x| hint(x, &teacher, 2.0, &mut [0.0; 12]));
     }
 
     #[test]

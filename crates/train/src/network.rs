@@ -1,5 +1,5 @@
 //! Training of networks that name classes: batches of augmented samples, live batch norms, losses against labels and against a
-//! teacher's logits and attention maps.
+//! teacher's logits and features.
 //!
 //! A run is cut where the losses look: behind each chosen feature and at the logits (before a softmax that ends the network).
 //! Forward goes from cut to cut and keeps a tape for each; backward goes the other way and adds what each loss says.
@@ -8,6 +8,7 @@ use crate::augment::{Augment, Augmented};
 use crate::fading::Fading;
 use crate::learner::{Learner, State, Unfit};
 use crate::loss::{self, Target};
+use crate::masking::{Masking, Masks};
 use crate::optimizer::Rule;
 use crate::order::Order;
 use crate::{Schedule, StepReport, straight};
@@ -29,12 +30,14 @@ pub struct NetworkSettings {
     pub augment: Augment,
     /// What logits are to become.
     pub target: Target,
-    /// Values whose attention maps should be the teacher's, by name.
+    /// Values that should be the teacher's, by name: as they are where both have the same channels, else their attention maps.
     pub features: Vec<String>,
-    /// What the attention loss of each counts.
+    /// What the loss of each counts.
     pub feature_weight: f64,
     /// What is to become small.
     pub fading: Option<Fading>,
+    /// What is to become zero.
+    pub masking: Option<Masking>,
     /// Whether steps of quantization learn, too (LSQ).
     pub learn_steps: bool,
     /// Seed of orders and of augmentation.
@@ -161,6 +164,8 @@ impl NetworkTrainer {
         let order = Order::new(samples.len(), settings.batch, settings.seed).ok_or(few)?;
         let mut learner = Learner::new(graph, store, settings.rule, settings.learn_steps)?;
         learner.executor.set_batch_statistics(BatchStatistics::Live { momentum: None });
+        let masking = settings.masking.clone().map(|masking| (masking, settings.schedule.steps));
+        learner.masks = Masks::of(&mut learner.executor, store, masking)?;
         let fixed = constants(graph, store, settings.learn_steps);
         learner.executor.train_only(|id| !fixed[id.0]);
         Ok(NetworkTrainer { learner, intake, cuts, teacher, order, settings })
@@ -169,6 +174,11 @@ impl NetworkTrainer {
     /// Steps done.
     pub fn steps_done(&self) -> usize {
         self.learner.step
+    }
+
+    /// How many numbers were zero in sparse matrices, and stay so.
+    pub fn zeros_held(&self) -> usize {
+        self.learner.masks.held()
     }
 
     /// Steps of an epoch.
@@ -275,14 +285,18 @@ impl NetworkTrainer {
         if own.shape().first() != theirs.shape().first() || own.shape().get(2..) != theirs.shape().get(2..) {
             return Err(name());
         }
-        let batch = own.shape().first().copied().unwrap_or(1);
+        let (batch, alike) = (own.shape().first().copied().unwrap_or(1), own.shape() == theirs.shape());
         let zeros = Tensor::new(own.shape().to_vec(), vec![0.0; own.data().len()])?;
         let grad = grads.entry(value).or_insert(zeros);
         let sizes = [own, theirs].map(|t| t.data().len() / batch.max(1));
         let rows = own.data().chunks_exact(sizes[0]).zip(theirs.data().chunks_exact(sizes[1]));
         let weight = self.settings.feature_weight / batch as f64;
         let each = rows.zip(grad.data_mut().chunks_exact_mut(sizes[0]));
-        Ok(each.map(|((own, theirs), grad)| loss::attend(own, theirs, plane, weight, grad)).sum())
+        let of = |((own, theirs), grad): ((&[f32], &[f32]), &mut [f32])| match alike {
+            true => loss::hint(own, theirs, weight, grad),
+            false => loss::attend(own, theirs, plane, weight, grad),
+        };
+        Ok(each.map(of).sum())
     }
 
     /// Everything that [`NetworkTrainer::restore`] needs, weight by weight.

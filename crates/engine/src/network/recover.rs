@@ -27,7 +27,7 @@ pub(super) fn learn(
     let mut spec = spec.clone();
     spec.seed = spec.seed.wrapping_add(context.seed);
     let (valid, teacher) = (context.valid, Some(context.original));
-    let lesson = change(Lesson { spec: &spec, samples, valid, teacher, fading: None, record: None });
+    let lesson = change(Lesson { spec: &spec, samples, valid, teacher, fading: None, masking: None, record: None });
     let record = record(model, &lesson, context.target)?;
     let lesson = Lesson { record: Some(&record), ..lesson };
     let (mut first, mut begun) = (None, false);
@@ -51,7 +51,9 @@ pub(super) fn learn(
     figures.extend(first.map(|_| ("last loss".to_owned(), learned.loss)));
     figures.extend(learned.accuracy.map(|share| ("accuracy".to_owned(), share.value())));
     let what = format!("recovered on {} samples of {}, seed {}", samples.len(), samples.name(), spec.seed);
-    Ok(Done { notes: vec![Note { weight: None, what }], figures, ..Done::default() })
+    let held = (learned.zeros_held > 0).then(|| format!("{} zeros of sparse matrices stayed zero", learned.zeros_held));
+    let notes = [what].into_iter().chain(held).map(|what| Note { weight: None, what }).collect();
+    Ok(Done { notes, figures, ..Done::default() })
 }
 
 /// Estimates the statistics of batch norms anew, where a specification asks for that.
@@ -68,6 +70,9 @@ fn record(model: &Model, lesson: &Lesson<'_>, target: &Path) -> Result<PathBuf, 
     hash.update(serde_json::to_vec(lesson.spec).unwrap_or_default());
     if let Some(fading) = &lesson.fading {
         hash.update(fading.most.to_le_bytes());
+    }
+    if let Some(masking) = &lesson.masking {
+        hash.update(format!("{masking:?}"));
     }
     for (_, weight) in model.weights.iter() {
         hash.update(weight.name.as_bytes());

@@ -1,15 +1,20 @@
 //! The steps of a recipe: each changes a network and says what it did. A new one is a function here and an arm of [`run`].
 
 use super::{prune, recover};
+use crate::training::Lesson;
 use crate::{EngineError, Options, Progress, Unit};
 use calib::{InBatches, Samples};
 use exec::Examples;
-use graph::Model;
+use graph::{Model, WeightId};
 use import::Imported;
-use passes::prune::sparse;
+use passes::prune::{PruneError, sparse};
 use passes::quantize::network::{self, QuantizeError};
-use plan::{Counters, GroupEntry, Note, QuantizeSpec, RangeEntry, SensitivityEntry, SparseSpec, Step, StepEntry};
+use plan::{
+    Counters, GroupEntry, Note, QuantizeSpec, RangeEntry, SensitivityEntry, SparseBy, SparseSpec, Step, StepEntry,
+    TrainingSpec, Zeros,
+};
 use std::path::Path;
+use train::{MaskBy, Masking};
 
 /// What a step works with beside its network and specification.
 pub(crate) struct Context<'a> {
@@ -85,22 +90,51 @@ pub(crate) fn run(model: &mut Model, step: &Step, context: &Context<'_>) -> Resu
 }
 
 fn sparsify(model: &mut Model, spec: &SparseSpec, context: &Context<'_>) -> Result<Done, EngineError> {
-    let failed = |source: passes::prune::PruneError| EngineError::Pass { pass: "sparsify", source: source.into() };
-    context.progress.begin("sparsify", 0, Unit::Weights);
-    let made = sparse::sparsify(model, spec, context.windows, &|done| context.progress.advance(done));
-    context.progress.end();
-    let made = made.map_err(failed)?;
-    *model = made.model;
-    let share = made.zeros as f64 / made.all.max(1) as f64;
+    let failed = |source: PruneError| EngineError::Pass { pass: "sparsify", source: source.into() };
+    let (matrices, learned) = match &spec.recover {
+        Some(lesson) => {
+            let matrices = sparse::meant(model, spec).map_err(failed)?;
+            let learned = learn_zeros(model, spec, &matrices, lesson, context)?;
+            (matrices, learned)
+        }
+        None => {
+            context.progress.begin("sparsify", 0, Unit::Weights);
+            let made = sparse::sparsify(model, spec, context.windows, &|done| context.progress.advance(done));
+            context.progress.end();
+            let made = made.map_err(failed)?;
+            *model = made.model;
+            (made.matrices, Done::default())
+        }
+    };
+    let share = sparse::share(model, &matrices).map_err(failed)?;
     let stored = match model.decoder() {
         Some(_) => "they are stored all the same, so nothing is smaller: only a runtime with sparse kernels gains",
         None => {
             "a weight is stored sparse where that is smaller, from two thirds of zeros on; what runs is as large as before"
         }
     };
-    let what = format!("{:.1} % of the numbers of {} matrices are zero; {stored}", 100.0 * share, made.matrices);
-    let figures = vec![("share of zeros".into(), share), ("matrices".into(), made.matrices as f64)];
-    Ok(Done { notes: vec![Note { weight: None, what }], figures, ..Done::default() })
+    let what = format!("{:.1} % of the numbers of {} matrices are zero; {stored}", 100.0 * share, matrices.len());
+    let figures = [("share of zeros".to_owned(), share), ("matrices".to_owned(), matrices.len() as f64)];
+    Ok(Done {
+        notes: [Note { weight: None, what }].into_iter().chain(learned.notes).collect(),
+        figures: figures.into_iter().chain(learned.figures).collect(),
+        ..Done::default()
+    })
+}
+
+/// Zeros that come while the network learns.
+fn learn_zeros(
+    model: &mut Model,
+    spec: &SparseSpec,
+    matrices: &[WeightId],
+    lesson: &TrainingSpec,
+    context: &Context<'_>,
+) -> Result<Done, EngineError> {
+    let by = if spec.by == SparseBy::Movement { MaskBy::Movement } else { MaskBy::Magnitude };
+    // Recipes refuse patterns here.
+    let Zeros::Share(zeros) = spec.zeros else { return Ok(Done::default()) };
+    let masking = Some(Masking { weights: matrices.to_vec(), zeros, by });
+    recover::learn(model, lesson, context, |lesson| Lesson { masking, ..lesson })
 }
 
 fn quantize(model: &mut Model, spec: &QuantizeSpec, context: &Context<'_>) -> Result<Done, EngineError> {

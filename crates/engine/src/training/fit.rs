@@ -6,7 +6,7 @@ use exec::{Examples, Options};
 use graph::Model;
 use plan::{OptimizerSpec, Share, TrainingSpec};
 use std::path::Path;
-use train::{Augment, Constants, Fading, NetworkSettings, NetworkTrainer, Rule, Schedule, Target};
+use train::{Augment, Constants, Fading, Masking, NetworkSettings, NetworkTrainer, Rule, Schedule, Target};
 
 /// Steps between checkpoints within an epoch.
 const OFTEN: usize = 500;
@@ -23,6 +23,8 @@ pub struct Lesson<'a> {
     pub teacher: Option<&'a Model>,
     /// What is to become small.
     pub fading: Option<Fading>,
+    /// What is to become zero.
+    pub masking: Option<Masking>,
     /// The folder of its checkpoints; a run that finds one goes on from there.
     pub record: Option<&'a Path>,
 }
@@ -36,6 +38,8 @@ pub struct Learned {
     pub loss: f64,
     /// On what was held out.
     pub accuracy: Option<Share>,
+    /// Zeros of sparse matrices that stayed.
+    pub zeros_held: usize,
 }
 
 /// Trains a model in place.
@@ -60,7 +64,7 @@ pub fn fit(
     let steps = spec.epochs * (lesson.samples.len() / spec.batch);
     let mut trainer = NetworkTrainer::new((&graph, &weights), teacher, lesson.samples, settings(lesson, steps))?;
     resume(&mut trainer, lesson)?;
-    let mut learned = Learned { steps, loss: f64::NAN, accuracy: None };
+    let mut learned = Learned { steps, loss: f64::NAN, accuracy: None, zeros_held: trainer.zeros_held() };
     while trainer.steps_done() < steps {
         let (report, right) = trainer.step(lesson.samples)?;
         if !report.loss.is_finite() {
@@ -135,6 +139,7 @@ fn settings(lesson: &Lesson<'_>, steps: usize) -> NetworkSettings {
         feature_weight: distill.as_ref().map_or(0.0, |d| d.feature_weight),
         features: distill.map_or(vec![], |d| d.features),
         fading: lesson.fading.clone(),
+        masking: lesson.masking.clone(),
         learn_steps: spec.learn_steps,
         seed: spec.seed,
     }

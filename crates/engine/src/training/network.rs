@@ -120,6 +120,7 @@ pub fn train_network(
         valid: valid.as_ref().map(|v| v as &dyn exec::Examples),
         teacher: teacher.as_ref().map(|t| &t.model),
         fading: None,
+        masking: None,
         record: Some(&record),
     };
     let learned = fit(&mut model, &lesson, hear)?;

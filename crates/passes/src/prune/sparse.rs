@@ -9,8 +9,10 @@
 //! | `wanda` | the smallest `|w| · ‖x_j‖` of each row | stays |
 //! | `sparse-gpt` | the smallest `w² / u_jj²` of each row in every 128 columns | makes the loss good, as far as the Hessian allows |
 //!
-//! **When to use.** For runtimes with sparse kernels, or before a lossless coder. Files do not become smaller by it: nothing here
-//! writes a sparse encoding, and the report says so.
+//! Movement, and magnitude while a network learns, choose in training: `train/src/masking.rs`.
+//!
+//! **When to use.** For runtimes with sparse kernels, before a lossless coder, and for ONNX files, which store what is mostly zero
+//! sparse. Other files do not become smaller by it, and the report says so.
 //!
 //! **What it costs.** `magnitude`: one reading. The others: the model runs twice over the text, block by block, each block on what the
 //! sparse ones before it make; `sparse-gpt` works as GPTQ does.
@@ -37,11 +39,25 @@ pub struct Sparse {
     /// The sparse model.
     pub model: Model,
     /// Matrices that lost numbers.
-    pub matrices: usize,
-    /// Numbers that are zero in them.
-    pub zeros: u64,
-    /// Numbers in them.
-    pub all: u64,
+    pub matrices: Vec<WeightId>,
+}
+
+/// The share of zeros in matrices.
+pub fn share(model: &Model, matrices: &[WeightId]) -> Result<f64, PruneError> {
+    let (mut zeros, mut all) = (0, 0);
+    for id in matrices {
+        let numbers = model.weights.get(*id).read()?;
+        zeros += numbers.iter().filter(|x| **x == 0.0).count();
+        all += numbers.len();
+    }
+    Ok(zeros as f64 / all.max(1) as f64)
+}
+
+/// The matrices that a specification means.
+pub fn meant(model: &Model, spec: &SparseSpec) -> Result<Vec<WeightId>, PruneError> {
+    let nodes = model.graph().map_or(&[][..], |graph| graph.nodes());
+    let all: BTreeSet<WeightId> = nodes.iter().flat_map(matrices).filter(|id| asked(model, *id, spec)).collect();
+    if all.is_empty() { Err(PruneError::NoMatrices) } else { Ok(all.into_iter().collect()) }
 }
 
 /// Columns among which SparseGPT chooses at once, and whose errors wait together.
@@ -57,10 +73,9 @@ pub fn sparsify(
     advance: &dyn Fn(u64),
 ) -> Result<Sparse, PruneError> {
     let Some(graph) = model.graph() else { return Err(PruneError::NoMatrices) };
-    let mut sparse = Sparse { model: model.clone(), matrices: 0, zeros: 0, all: 0 };
+    let mut sparse = Sparse { model: model.clone(), matrices: Vec::new() };
     if !spec.by.calibrates() {
-        let all: BTreeSet<WeightId> = graph.nodes().iter().flat_map(matrices).collect();
-        for id in all.into_iter().filter(|id| asked(model, *id, spec)) {
+        for id in meant(model, spec)? {
             sparse.take(id, spec, None)?;
             advance(1);
         }
@@ -142,9 +157,7 @@ impl Sparse {
             (SparseBy::Wanda, Some(inputs)) => wanda(&mut numbers, &inputs.importance(), spec.zeros),
             _ => magnitude(&mut numbers, cols, spec.zeros),
         }
-        self.matrices += 1;
-        self.zeros += numbers.iter().filter(|x| **x == 0.0).count() as u64;
-        self.all += numbers.len() as u64;
+        self.matrices.push(id);
         let (rows, cols) = (weight.rows(), weight.cols());
         let parts = weight.encoding.encode(Matrix { rows, cols, data: &numbers }, None);
         let parts = parts.map_err(|source| graph::SourceError::Codec { name: weight.name.clone(), source })?;
@@ -154,7 +167,7 @@ impl Sparse {
     }
 
     fn done(self) -> Result<Sparse, PruneError> {
-        if self.matrices == 0 { Err(PruneError::NoMatrices) } else { Ok(self) }
+        if self.matrices.is_empty() { Err(PruneError::NoMatrices) } else { Ok(self) }
     }
 }
 
