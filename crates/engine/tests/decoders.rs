@@ -192,6 +192,30 @@ fn experts_go_with_their_rows_of_the_router() {
     }
 }
 
+/// Every second channel of every expert does nothing.
+#[test]
+fn experts_lose_channels() {
+    let home = TempDir::new().expect("a folder");
+    for (name, ffn) in [("mixtral", 96), ("olmoe", 96), ("qwen3_moe", 32)] {
+        let idle = |tensor: &mut Tensor| {
+            let Some((_, part)) = tensor.name.split_once(".experts.") else { return };
+            let down = part.contains("down_proj") || part.contains("w2");
+            let channel = |n: usize| if down { n % ffn } else { n / 64 };
+            tensor.data.iter_mut().enumerate().filter(|(n, _)| channel(*n) % 2 == 0).for_each(|(_, x)| *x = 0.0);
+        };
+        let source = folder(&home.path().join(name), &testkit::golden_dir("logits").join(name), idle);
+        let original = import::open(&source).expect("opens").model;
+        let spec = PruneSpec { only: vec!["expert_gate".parse().expect("a role")], ..spec("channels=0.5") };
+        for container in [Container::Safetensors, Container::Gguf] {
+            let out = home.path().join(format!("{name}-{container}"));
+            let Some(pruned) = pruned(&source, &recipe(spec.clone(), container), &out, &text(96)) else { continue };
+            assert_eq!(pruned.model.decoder().and_then(|c| c.experts.clone()).map(|e| e.ffn), Some(ffn / 2));
+            let (worst, _) = testkit::max_abs_difference(&logits(&pruned.model, 24), &logits(&original, 24));
+            assert!(worst <= TOLERANCE, "{name} as {container}: differs by {worst}");
+        }
+    }
+}
+
 #[test]
 fn key_heads_go_with_their_queries_and_queries_alone() {
     let home = TempDir::new().expect("a folder");

@@ -19,7 +19,8 @@ pub struct PruneSpec {
     /// Kept channels are a multiple of this, where a group has as many: 8 where nothing is said and time is counted, which what runtimes
     /// run fast decides, else 1.
     pub multiple: usize,
-    /// Weights whose outputs may go, by name, role or regular expression; all where there are none.
+    /// Weights whose outputs may go, by name, role or regular expression; all where there are none. Key heads take the queries with
+    /// them that share them; queries that are named without keys go alone, as many of every key head.
     pub only: Vec<Pattern>,
     /// Whether channels may go that a norm takes statistics over: what is left then changes, and must be trained again.
     pub through_norms: bool,

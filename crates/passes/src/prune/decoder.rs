@@ -22,8 +22,13 @@ fn configuration(old: &DecoderConfig, graph: &Graph, weights: &WeightStore) -> R
         let down = weights.iter().filter(move |(_, w)| w.place.role == role && !w.place.bias);
         down.filter_map(|(_, w)| w.shape.get(1).copied())
     };
-    let ffn = same("channels of the feed-forward part", width(Role::FfnDown))?.unwrap_or(old.ffn);
     let of_expert = same("channels of the experts", width(Role::ExpertDown))?;
+    // Where there are no dense layers, some formats have the experts' width here.
+    let dense = match &old.experts {
+        Some(experts) if experts.ffn == old.ffn => of_expert.unwrap_or(old.ffn),
+        _ => old.ffn,
+    };
+    let ffn = same("channels of the feed-forward part", width(Role::FfnDown))?.unwrap_or(dense);
     let experts = old.experts.clone().map(|e| Experts { ffn: of_expert.unwrap_or(e.ffn), ..e });
     Ok(DecoderConfig { heads, kv_heads, ffn, experts, ..old.clone() })
 }

@@ -52,6 +52,9 @@ pub(super) fn choose(
         after: left,
         moved: Vec::new(),
     };
+    if let Some((layer, _)) = scores.iter().find(|(_, scores)| scores.iter().any(|s| !s.is_finite())) {
+        return Err(PruneError::NotFiniteOnText { at: format!("in the experts of layer {layer}") });
+    }
     let groups = scores.keys().map(entry).collect();
     let staying = Staying {
         layers: (0..config.layers.len()).collect(),

@@ -36,7 +36,7 @@ pub(super) fn choose(
 ) -> Result<Chosen, PruneError> {
     let before = config.layers.len();
     let left = left(spec, before, 1)?;
-    if windows.is_empty() {
+    if windows.first().is_none_or(|window| window.len() < 2) {
         return Err(PruneError::NeedsText { by: spec.by.name(), of: "layers" });
     }
     let (layers, figures) = match spec.by {
@@ -65,7 +65,7 @@ fn by_influence(
     let mut walk = Walk::new(model, config, windows)?;
     let mut influences = Vec::new();
     for layer in 0..config.layers.len() {
-        influences.push(walk.influence(layer)?);
+        influences.push(finite(walk.influence(layer)?, layer)?);
         advance(1);
     }
     let stay = largest(&influences, left);
@@ -109,13 +109,18 @@ fn losses(
     for (n, layer) in layers.iter().enumerate() {
         let (here, at) = (walk.lane.keep()?, walk.at);
         walk.run(&layers[n + 1..])?;
-        losses.push(walk.loss()?);
+        losses.push(finite(walk.loss()?, *layer)?);
         walk.lane.go_back(here);
         walk.at = at;
         walk.run(&[*layer])?;
         advance(1);
     }
     Ok(losses)
+}
+
+fn finite(measured: f64, layer: usize) -> Result<f64, PruneError> {
+    let at = || format!("at layer {layer}, or without it");
+    if measured.is_finite() { Ok(measured) } else { Err(PruneError::NotFiniteOnText { at: at() }) }
 }
 
 /// A run over text that may leave layers out.

@@ -1,7 +1,8 @@
 //! Structured pruning: channels, heads and neurons are taken out, and the model is physically smaller.
 //!
 //! **What it does.** [`groups`] finds what must go together, [`criterion`] says what matters, [`allocation`] chooses until a budget
-//! holds, [`removal`] makes the patch, [`check`] proves every group before anything is applied.
+//! holds, [`removal`] makes the patch, [`check`] proves every group before anything is applied. Layers and experts of decoders go
+//! [`whole`].
 //! **When to use.** Where runtimes are to do less work: networks for phones and boards; also decoders.
 //! **What it costs.** Seconds: the weights are read once, each group runs twice over its own nodes.
 //! **What it needs.** Nothing but the model for magnitudes; data for `taylor` and `sensitivity`.
@@ -51,6 +52,8 @@ pub enum PruneError {
     Lane(#[from] calib::LaneError),
     #[error("this choice of zeros learns from text that a decoder runs over; give --calibration, or take `magnitude`")]
     NoText,
+    #[error("what the model makes of the text is not finite {at}, so nothing can be compared")]
+    NotFiniteOnText { at: String },
     #[error(
         "{of} are those of a language model, and this is none; take channels, macs, parameters, bytes, peak or latency"
     )]
