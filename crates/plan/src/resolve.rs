@@ -127,18 +127,28 @@ fn as_is(model: &Model, recipe: &Recipe, setting: &Setting<'_>) -> Result<Plan, 
     let keep = |(_, w): (_, &std::sync::Arc<Weight>)| PlannedTensor::new(w, w.encoding, "as the steps leave it".into());
     let tensors = model.weights.iter().map(keep).collect::<Result<Vec<_>, _>>()?;
     let (container, mix) = (Container::Onnx, step_names(&recipe.steps));
-    let prediction = cost::predict(model, &tensors, setting);
-    let parameters = model.parameters() as u64;
-    Ok(Plan {
+    Ok(planned(model, recipe, container, mix, tensors, setting))
+}
+
+/// The plan that these tensors make.
+fn planned(
+    model: &Model,
+    recipe: &Recipe,
+    container: Container,
+    mix: String,
+    tensors: Vec<PlannedTensor>,
+    setting: &Setting<'_>,
+) -> Plan {
+    Plan {
         container,
         mix,
-        parameters,
-        prediction,
+        parameters: model.parameters() as u64,
+        prediction: cost::predict(model, &tensors, setting),
         spent: None,
         experts: Vec::new(),
         recipe: recipe.clone(),
         tensors,
-    })
+    }
 }
 
 /// The plan for a decoder that goes through steps. What its weights become behind them is planned again when they are done; until
@@ -218,18 +228,7 @@ pub(crate) fn plan(
     if container != Container::Gguf && tensors.iter().all(|t| t.from == t.to) {
         return Err(PlanError::NothingChanges { mix });
     }
-    let prediction = cost::predict(model, &tensors, setting);
-    let parameters = model.parameters() as u64;
-    Ok(Plan {
-        container,
-        mix,
-        parameters,
-        prediction,
-        spent: None,
-        experts: Vec::new(),
-        recipe: recipe.clone(),
-        tensors,
-    })
+    Ok(planned(model, recipe, container, mix, tensors, setting))
 }
 
 /// The matrices that the model multiplies by: the ones that calibration says something of.
