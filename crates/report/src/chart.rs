@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 const WIDTH: f64 = 760.0;
 const LABEL: f64 = 150.0;
-const VALUE: f64 = 230.0;
+const VALUE: f64 = 285.0;
 
 /// One row of a bar chart: what, before, after, and what stands at its end.
 pub struct Bar {

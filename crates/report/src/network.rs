@@ -59,8 +59,11 @@ fn costs(network: &NetworkEntry) -> Markup {
     html! {
         (chart::bars(&rows, ["before", "after"]))
         p class="conditions" { "One sample. Multiply-adds after: " (kinds.join(", ")) ". Activations: one arena, buffers placed first-fit; most at once "
-            (text::bytes(after.memory.live as f64)) " at " code { (after.memory.at) } ". Energy: by the processor's counters where it says counted, else from "
-            "what is computed and moved, at 45 nm. Time: as this program runs it, in floats." }
+            (text::bytes(after.memory.live as f64)) " at " code { (after.memory.at) } "."
+            @if network.energy.is_some() {
+                " Energy: by the processor's counters where it says counted, else from what is computed and moved, at 45 nm."
+            }
+            @if b > 0.0 { " Time: as this program runs it, in floats." } }
     }
 }
 
@@ -118,7 +121,7 @@ fn groups(groups: &[GroupEntry]) -> Markup {
     html! {
         @if measured { (curves(groups)) }
         details {
-            summary { (groups.len()) " groups of channels" }
+            summary { (groups.len()) (if groups.len() == 1 { " group" } else { " groups" }) }
             table class="tensors" {
                 tr { th { "made first by" } th { "before" } th { "after" } @if measured { th { "output moves when ¼, ½, ¾ go" } } }
                 @for g in groups {

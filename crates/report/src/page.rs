@@ -21,27 +21,31 @@ pub fn page(report: &Report) -> Markup {
             body {
                 header { h1 { "Made tinier, with proof" } p { (lead(report)) } }
                 (tiles(report))
-                @match &report.journal.network {
-                    Some(network) => {
-                        @if report.journal.proof.quality.is_some() { (quality(report)) }
-                        (crate::network::sections(network))
-                    }
-                    None => { (quality(report)) (sizes(report)) (errors(report)) (prediction(report)) }
-                }
+                @if report.journal.network.is_none() || report.journal.proof.quality.is_some() { (quality(report)) }
+                @if let Some(network) = &report.journal.network { (crate::network::sections(network)) }
+                @if encoded(report) { (sizes(report)) (errors(report)) (prediction(report)) }
                 (notes(report))
                 (provenance(report))
                 @if let Some(experts) = experts(report) { (experts) }
-                @if report.journal.network.is_none() { (tensors(report)) }
+                @if encoded(report) { (tensors(report)) }
             }
         }
     }
+}
+
+/// Whether there is something to say of each tensor: not where steps alone decided.
+fn encoded(report: &Report) -> bool {
+    report.journal.network.is_none() || report.plan.tensors.iter().any(|t| t.from != t.to)
 }
 
 fn lead(report: &Report) -> String {
     let plan = &report.plan;
     if let Some(network) = &report.journal.network {
         let (steps, tool) = (plan.mix.replace('-', ", "), &report.journal.provenance.tool);
-        return format!("{} weights of {} are left: {steps}, by {tool}.", network.after.parameters, plan.parameters);
+        return format!(
+            "{} of {} weights are left: {steps}, by {tool}.",
+            network.after.parameters, network.before.parameters
+        );
     }
     let tool = &report.journal.provenance.tool;
     let lead = format!("{} weights as {} in {}, by {tool}.", plan.parameters, plan.mix, plan.container);
@@ -204,6 +208,7 @@ fn prediction(report: &Report) -> Markup {
         html! {
             (chart::bars(&rows, ["predicted", "measured"]))
             p class="conditions" {
+                @if journal.network.is_some() { "Predicted without the steps. " }
                 @for (i, stage) in journal.stages.iter().enumerate() {
                     @if i > 0 { ", " } (stage.name) " " (text::seconds(stage.seconds))
                 }

@@ -82,12 +82,15 @@ pub fn summary(plan: &Plan) -> String {
     let p = &plan.prediction;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let sizes = format!("{} → {} ({:.2} bits per weight)", Bytes(plan.bytes_before()), p.artifact, plan.bpw());
+    // Steps decide as they run, so what they take cannot be told before.
+    let behind = if plan.recipe.steps.is_empty() { "" } else { ", the steps not counted" };
+    let times = format!("about {} to write, {} to prove", seconds(p.encode_seconds), seconds(p.proof_seconds));
     let mut rows = vec![
         row("artifact", format!("{} as {}", plan.container, plan.mix)),
         row("size", sizes),
-        row("memory", format!("at most about {}", p.memory)),
+        row("memory", format!("at most about {}{behind}", p.memory)),
         row("disk", format!("{} free", p.disk)),
-        row("time", format!("about {} to write, {} to prove", seconds(p.encode_seconds), seconds(p.proof_seconds))),
+        row("time", format!("{times}{behind}")),
     ];
     if let Some(spent) = &plan.spent {
         let v = &spent.validation;
