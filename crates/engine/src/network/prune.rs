@@ -10,7 +10,7 @@ use graph::{Body, Model};
 use import::ImportError;
 use passes::prune::whole::{self, Chosen};
 use passes::prune::{PruneError, Pruned};
-use plan::{Amount, Budget, Counters, Gradual, GroupEntry, Pace, Part, Penalty, PruneSpec, Resource};
+use plan::{Amount, Budget, Counters, Gradual, GroupEntry, Note, Pace, Part, Penalty, PruneSpec, Resource};
 use train::Fading;
 
 /// Takes channels out of a network, or layers or experts out of a decoder.
@@ -49,7 +49,13 @@ fn choose(model: &Model, spec: &PruneSpec, context: &Context<'_>) -> Result<Prun
     let with = passes::prune::Context { data: context.data.or(of_text), seed: context.seed, advance: &advance };
     let chosen = passes::prune::prune(model, spec, &with);
     context.progress.end();
-    chosen
+    let mut chosen = chosen?;
+    if !spec.measures() && !text.is_empty() {
+        let what =
+            "channels were compared by their weights alone, though there is text: `by = \"taylor\"` may lose far less";
+        chosen.notes.push(Note { weight: None, what: what.into() });
+    }
+    Ok(chosen)
 }
 
 fn failed(source: PruneError) -> EngineError {
