@@ -15,10 +15,10 @@
 //!
 //! The share is a pure function of the step, and the mask one of the share and the scores, so a resumed run goes on as the killed one.
 //!
-//! **When to use.** Where there are labelled samples: movement for a network that learns something new or at nine tenths of zeros and
-//! above, magnitude for one that recovers what it knew.
+//! **When to use.** Where there are labelled samples: movement for a network that learns something new, magnitude for one that recovers
+//! what it knew.
 //! **What it costs.** A selection over every matrix at each step, and a copy of it; movement one more for the scores.
-//! **Numbers.** `bench/prune`.
+//! **Numbers.** `bench/recovery`.
 //! **Paper.** Zhu and Gupta 2017, *To prune, or not to prune* (arXiv 1710.01878), for magnitude and the cubic; Sanh et al. 2020,
 //! *Movement Pruning* (arXiv 2005.07683), hard movement.
 //! **Differences from the paper.** Scores are sums of `−w·∂L/∂w`, not learned at a rate of their own: with gradient descent that is the
