@@ -11,23 +11,18 @@
 //! **Differences from the paper.** None in the score. An expert that no token reached has score 0, and the journal counts them.
 
 use super::PruneError;
-use super::whole::{Chosen, Staying, largest, left};
+use super::whole::{Chosen, Staying, Task, largest, left};
 use calib::Lane;
 use exec::{Compute, Data, Tap};
-use graph::{DecoderConfig, Model, Op, WeightId, ops::MoeExperts};
+use graph::{Model, Op, WeightId, ops::MoeExperts};
 use kernels::{MatMut, MatRef, Write, matmul};
-use plan::{Criterion, GroupEntry, Note, PruneSpec};
+use plan::{Criterion, GroupEntry, Note};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 /// The experts that stay.
-pub(super) fn choose(
-    model: &Model,
-    config: &DecoderConfig,
-    spec: &PruneSpec,
-    windows: &[Vec<u32>],
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<Chosen, PruneError> {
+pub(super) fn choose(task: Task<'_>) -> Result<Chosen, PruneError> {
+    let Task { model, config, spec, windows, .. } = task;
     let experts = config.experts.as_ref().ok_or(PruneError::NoExperts)?;
     let left = left(spec, experts.count, experts.used)?;
     let (scores, mut notes, figures): (Scores, Vec<String>, _) = match spec.by {
@@ -35,7 +30,7 @@ pub(super) fn choose(
             return Err(PruneError::NeedsText { by: spec.by.name(), of: "experts" });
         }
         Criterion::Reap => {
-            let seen = watch(model, config, windows, advance)?;
+            let seen = watch(task)?;
             let scores = seen.iter().map(|(layer, of)| (*layer, of.scores())).collect();
             (scores, idle(&seen), vec![("share of choices of experts that stay".into(), kept(&seen, left))])
         }
@@ -121,12 +116,7 @@ fn kept(seen: &BTreeMap<usize, Use>, left: usize) -> f64 {
 }
 
 /// Runs over the text and watches the experts.
-fn watch(
-    model: &Model,
-    config: &DecoderConfig,
-    windows: &[Vec<u32>],
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<BTreeMap<usize, Use>, PruneError> {
+fn watch(Task { model, config, windows, advance, .. }: Task<'_>) -> Result<BTreeMap<usize, Use>, PruneError> {
     let Some(graph) = model.graph() else { return Ok(BTreeMap::new()) };
     let mut lane = Lane::new(graph, &model.weights, config.vocab, windows, None, Compute::F32)?;
     let mut seen = BTreeMap::new();

@@ -14,11 +14,11 @@
 //! **Differences from the papers.** None in what is measured. Layers before the one that is tried run once for all that are.
 
 use super::PruneError;
-use super::whole::{Chosen, Staying, largest, left};
+use super::whole::{Chosen, Staying, Task, largest, left};
 use calib::{Lane, windows_together};
 use exec::{Compute, Tensor};
-use graph::{DecoderConfig, Model, ValueId};
-use plan::{Criterion, GroupEntry, PruneSpec};
+use graph::ValueId;
+use plan::{Criterion, GroupEntry};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,21 +27,15 @@ use std::ops::Range;
 const ROWS: usize = 256;
 
 /// The layers that stay.
-pub(super) fn choose(
-    model: &Model,
-    config: &DecoderConfig,
-    spec: &PruneSpec,
-    windows: &[Vec<u32>],
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<Chosen, PruneError> {
-    let before = config.layers.len();
+pub(super) fn choose(task: Task<'_>) -> Result<Chosen, PruneError> {
+    let (spec, before) = (task.spec, task.config.layers.len());
     let left = left(spec, before, 1)?;
-    if windows.first().is_none_or(|window| window.len() < 2) {
+    if task.windows.first().is_none_or(|window| window.len() < 2) {
         return Err(PruneError::NeedsText { by: spec.by.name(), of: "layers" });
     }
     let (layers, figures) = match spec.by {
-        Criterion::Influence => by_influence(model, config, left, windows, advance)?,
-        _ => by_loss(model, config, left, windows, advance)?,
+        Criterion::Influence => by_influence(task, left)?,
+        _ => by_loss(task, left)?,
     };
     let group = GroupEntry { name: "layers".into(), kind: "layer".into(), before, after: left, moved: Vec::new() };
     Ok(Chosen {
@@ -55,18 +49,12 @@ pub(super) fn choose(
 /// Layers that stay, and what was measured.
 type Choice = (Vec<usize>, Vec<(String, f64)>);
 
-fn by_influence(
-    model: &Model,
-    config: &DecoderConfig,
-    left: usize,
-    windows: &[Vec<u32>],
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<Choice, PruneError> {
-    let mut walk = Walk::new(model, config, windows)?;
+fn by_influence(task: Task<'_>, left: usize) -> Result<Choice, PruneError> {
+    let mut walk = Walk::new(task)?;
     let mut influences = Vec::new();
-    for layer in 0..config.layers.len() {
+    for layer in 0..task.config.layers.len() {
         influences.push(finite(walk.influence(layer)?, layer)?);
-        advance(1);
+        (task.advance)(1);
     }
     let stay = largest(&influences, left);
     let gone = influences.iter().enumerate().filter(|(layer, _)| !stay.contains(layer));
@@ -77,19 +65,13 @@ fn by_influence(
     Ok((stay, figures))
 }
 
-fn by_loss(
-    model: &Model,
-    config: &DecoderConfig,
-    left: usize,
-    windows: &[Vec<u32>],
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<Choice, PruneError> {
-    let mut stay: Vec<usize> = (0..config.layers.len()).collect();
-    let mut whole = Walk::new(model, config, windows)?;
+fn by_loss(task: Task<'_>, left: usize) -> Result<Choice, PruneError> {
+    let mut stay: Vec<usize> = (0..task.config.layers.len()).collect();
+    let mut whole = Walk::new(task)?;
     whole.run(&stay)?;
     let mut figures = vec![("nats per token".to_owned(), whole.loss()?)];
     while stay.len() > left {
-        let losses = losses(model, config, &stay, windows, advance)?;
+        let losses = losses(task, &stay)?;
         let Some((at, loss)) = losses.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)) else { break };
         figures.push((format!("without layer {} too", stay.remove(at)), *loss));
     }
@@ -97,14 +79,8 @@ fn by_loss(
 }
 
 /// The loss without each of these layers.
-fn losses(
-    model: &Model,
-    config: &DecoderConfig,
-    layers: &[usize],
-    windows: &[Vec<u32>],
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<Vec<f64>, PruneError> {
-    let mut walk = Walk::new(model, config, windows)?;
+fn losses(task: Task<'_>, layers: &[usize]) -> Result<Vec<f64>, PruneError> {
+    let mut walk = Walk::new(task)?;
     let mut losses = Vec::new();
     for (n, layer) in layers.iter().enumerate() {
         let (here, at) = (walk.lane.keep()?, walk.at);
@@ -113,7 +89,7 @@ fn losses(
         walk.lane.go_back(here);
         walk.at = at;
         walk.run(&[*layer])?;
-        advance(1);
+        (task.advance)(1);
     }
     Ok(losses)
 }
@@ -136,7 +112,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Stands before the first layer.
-    fn new(model: &Model, config: &DecoderConfig, windows: &'a [Vec<u32>]) -> Result<Walk<'a>, PruneError> {
+    fn new(Task { model, config, windows, .. }: Task<'a>) -> Result<Walk<'a>, PruneError> {
         let nothing = || PruneError::Nothing { why: Some("the model has no layers to run".into()) };
         let graph = model.graph().ok_or_else(nothing)?;
         let mut lane = Lane::new(graph, &model.weights, config.vocab, windows, None, Compute::F32)?;

@@ -32,6 +32,18 @@ pub struct Chosen {
     pub groups: Vec<GroupEntry>,
 }
 
+/// What choosing works with.
+#[derive(Clone, Copy)]
+pub(super) struct Task<'a> {
+    pub model: &'a Model,
+    pub config: &'a DecoderConfig,
+    pub spec: &'a PruneSpec,
+    /// Text, in windows of one length; empty where there is none.
+    pub windows: &'a [Vec<u32>],
+    /// Hears of every block that is done.
+    pub advance: &'a (dyn Fn(u64) + Sync),
+}
+
 /// Chooses the layers or experts that stay under a budget of them. Text is `windows` of one length; empty where there is none.
 pub fn choose(
     model: &Model,
@@ -41,9 +53,10 @@ pub fn choose(
 ) -> Result<Chosen, PruneError> {
     let of = spec.budget.of;
     let config = model.decoder().ok_or(PruneError::NoDecoder { of })?;
+    let task = Task { model, config, spec, windows, advance };
     match of.part() {
-        Part::Experts => super::experts::choose(model, config, spec, windows, advance),
-        Part::Layers | Part::Channels => super::layers::choose(model, config, spec, windows, advance),
+        Part::Experts => super::experts::choose(task),
+        Part::Layers | Part::Channels => super::layers::choose(task),
     }
 }
 
